@@ -1,0 +1,116 @@
+"""What a stage is: one frame in, zero or one out, aware of no neighbour."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from lsd.pipeline.clock import Clock
+from lsd.pipeline.frame import Frame, FrameSpec, Picture, Size
+from lsd.pipeline.params import Params, StageOptions
+
+
+@dataclass(slots=True)
+class Context:
+    """What the machine tells a stage when it opens.
+
+    Attributes:
+        size: the picture size inside the pipeline.
+        rate_hz: pictures a second that the pipeline is to produce.
+        live: True: newest wins, deadlines hold. False: file to file, nothing is lost.
+        device: "cpu" or "cuda:N", already resolved.
+        clock: where time comes from.
+        params: the snapshot at start.
+        stopping: set when the run ends; a stage that waits must wait on this.
+        counters: (stage, event) -> how often; for guards, reconnects, resets.
+        warn: prints one line for the user, at most once per text.
+    """
+
+    size: Size
+    rate_hz: float
+    live: bool
+    device: str
+    clock: Clock
+    params: Params
+    stopping: threading.Event = field(default_factory=threading.Event)
+    counters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    messages: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Report `text` to the user once; the runner prints what is new."""
+        if text not in self.messages:
+            self.messages.append(text)
+
+
+class Stage(Protocol):
+    """One step of the pipeline. `process` is always called from one thread."""
+
+    Options: ClassVar[type[StageOptions]]
+    accepts: ClassVar[FrameSpec]
+    returns: ClassVar[FrameSpec]
+    name: str
+
+    def __init__(self, name: str) -> None: ...
+
+    def open(self, context: Context) -> None:
+        """Acquire what the stage needs and warm up; errors here end the start."""
+
+    def process(self, frame: Frame, **delayed: Frame | None) -> Frame | None:
+        """Return the frame's successor, or None for 'no frame this time'.
+
+        Args:
+            frame: the frame, as `accepts` says.
+            delayed: one keyword per delay edge that ends here (`previous`): the
+                last frame of that edge, or None where there is none yet.
+
+        Raises:
+            StageError: this frame is lost; the runner counts it and goes on.
+        """
+
+    def close(self) -> None:
+        """Release everything; called once, also after a failed `open`."""
+
+
+class Captured(NamedTuple):
+    """What a source hands over: one picture, before it is a frame.
+
+    Attributes:
+        picture: uint8 [1, H, W, 3] RGB, already at the pipeline's size.
+        pts_ns: the source's time stamp (file) or the monotonic capture time (live).
+        discontinuity: the source jumped since the last picture.
+    """
+
+    picture: Picture
+    pts_ns: int
+    discontinuity: bool
+
+
+@runtime_checkable
+class SourceStage(Protocol):
+    """A stage that frames come from. `read` runs in the capture thread."""
+
+    def read(self) -> Captured | None:
+        """Block until the next picture; None at the end of the stream.
+
+        Raises:
+            SourceError: the source is broken beyond repair.
+        """
+
+
+@runtime_checkable
+class SinkStage(Protocol):
+    """A stage that frames end in. Runs in the output thread."""
+
+    def repeat(self, pts_ns: int) -> bool:
+        """Emit the last picture again, at a missed deadline; False: there is none yet."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A stage that has something to say in the run's report."""
+
+    def describe(self) -> Mapping[str, str | int]:
+        """Return facts such as {"model": ..., "engine": ..., "seed": ...}."""

@@ -1,0 +1,119 @@
+"""The stream's texture field: seeded noise that moves with the picture.
+
+A hidden variable that lives only in the history drifts. So the texture of a
+style is a function of two explicit things: the stream's seed (a noise tile)
+and a coordinate map that the input's motion carries along. The field is also
+the noise that sampling starts from, in training and at run time alike, so
+that seed, motion and picture belong together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+TILE = 512  # pixels; the tile repeats
+BANDS_PX = (0.7, 1.6, 4.0)  # correlation length of the three channels: grain, stroke, wash
+PERIOD = 250  # frames in which each layer is renewed once; the lab's lap is a multiple
+_LEVEL = 32.0  # tile levels a standard deviation: uint8 128 +- 4 std
+_OFFSETS = ((0.0, 0.0), (211.0, 97.0))  # the two layers look at different places of the tile
+
+
+def noise_tile(seed: int) -> Array:
+    """Draw a periodic tile of band-limited Gaussian noise.
+
+    Counter-based (Philox keyed by the seed), so equal seeds give equal tiles
+    on every machine.
+
+    Returns:
+        uint8 [TILE, TILE, 3]: 128 + 32 * n with n of unit variance a channel;
+        channel c has a correlation length of BANDS_PX[c] pixels.
+    """
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    white = generator.standard_normal((TILE, TILE, 3), dtype=np.float32)
+    frequency = np.fft.fftfreq(TILE)[:, None] ** 2 + np.fft.rfftfreq(TILE)[None] ** 2
+    tile = np.empty_like(white)
+    for channel, length in enumerate(BANDS_PX):
+        low_pass = np.exp(-2.0 * (np.pi * length) ** 2 * frequency)
+        band = np.fft.irfft2(np.fft.rfft2(white[..., channel]) * low_pass, (TILE, TILE))
+        tile[..., channel] = band / band.std()
+    return np.clip(np.round(128.0 + _LEVEL * tile), 0, 255).astype(np.uint8)
+
+
+class TextureField:
+    """Two cross-faded layers of the tile, each on its own advected map.
+
+    Every layer is renewed once in PERIOD frames, while it is faded out, so
+    that the maps neither smear nor wander. The weights are sin and cos: the
+    variance stays one.
+
+    Args:
+        seed: the stream's seed, 0 <= seed < 2**63.
+        width: of the pictures, pixels, even.
+        height: of the pictures, pixels, even.
+    """
+
+    def __init__(self, seed: int, width: int, height: int) -> None:
+        self.seed = seed
+        self.size = (width, height)
+        self._tile = noise_tile(seed)
+        # maps live at half resolution: motion is smooth, and this is 4x cheaper
+        columns, rows = width // 2, height // 2
+        x, y = np.meshgrid(
+            np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32)
+        )
+        self._grid = np.stack([x, y], axis=-1)
+        screen = self._grid * 2.0 + 0.5
+        self._home = np.concatenate([screen + np.float32(o) for o in _OFFSETS], axis=-1)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over: maps at home, phase zero."""
+        self._phase = 0
+        self._map = self._home.copy()
+
+    def advance(self, motion: Array | None) -> None:
+        """Carry the maps along by one frame.
+
+        Args:
+            motion: float32 [H, W, 2], pixels, from this picture to where it was
+                in the last; None (a cut) puts the maps back home.
+        """
+        self._phase = (self._phase + 1) % PERIOD
+        if motion is None:
+            self._map = self._home.copy()
+            return
+        rows, columns = self._grid.shape[:2]
+        half = cv2.resize(motion, (columns, rows), interpolation=cv2.INTER_AREA) * 0.5
+        where = self._grid + half
+        inside = np.clip(where, 0.0, np.float32([columns - 1, rows - 1]))
+        moved = cv2.remap(self._map, inside, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # what comes in over the edge continues the map instead of stretching it
+        beyond = (where - inside) * 2.0
+        self._map = moved + np.concatenate([beyond, beyond], axis=-1)
+        for layer in range(2):
+            if self._phase == layer * PERIOD // 2:
+                self._map[..., 2 * layer : 2 * layer + 2] = self._home[..., 2 * layer : 2 * layer + 2]
+
+    def sample(self) -> Array:
+        """Return the field of the current frame.
+
+        Returns:
+            float32 [H, W, 3], zero mean and unit variance, about +-4.
+        """
+        full = cv2.resize(self._map, self.size, interpolation=cv2.INTER_LINEAR)
+        angle = np.pi * self._phase / PERIOD
+        weights = (abs(np.sin(angle)), abs(np.cos(angle)))
+        field = np.zeros((self.size[1], self.size[0], 3), np.float32)
+        for layer, weight in enumerate(weights):
+            if weight < 1e-3:
+                continue
+            where = np.ascontiguousarray(full[..., 2 * layer : 2 * layer + 2]) % TILE
+            pixels = cv2.remap(self._tile, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+            field += np.float32(weight / _LEVEL) * (pixels.astype(np.float32) - 128.0)
+        return field

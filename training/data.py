@@ -1,0 +1,228 @@
+"""Streams to train on: video and photographs under a synthetic camera.
+
+Everything installs by package name; ATTRIBUTION.md in stages/weights/ lists
+the licences. Held out: the city clip and the portrait, which only evaluation sees.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from lsd.stages.models.texture import TextureField
+from training.teachers import TEACHERS
+
+Array = npt.NDArray[Any]
+cv2.setNumThreads(1)
+
+CACHE = Path(".cache/data")
+WIDTH, HEIGHT = 456, 256
+STYLES = len(TEACHERS)
+_TEACHERS = list(TEACHERS.values())
+PHOTOS = ("coffee.png", "chelsea.png", "rocket.jpg", "flower.jpg", "china.jpg", "grass.png",
+          "brick.png", "gravel.png")  # fmt: skip
+
+
+def prepare() -> None:
+    """Download and unpack what is missing into the cache; 2 minutes and 5 GB the first time."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if not (CACHE / "bbb.npy").exists():
+        _film()
+    if not (CACHE / "photos").exists():
+        _photos()
+
+
+def _pip_download(*what: str) -> None:
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE), *what]
+    subprocess.run(command, check=True)
+
+
+def _film() -> None:
+    if not list(CACHE.glob("moviepy-2.2.1.tar.gz")):
+        _pip_download("--no-binary", ":all:", "moviepy==2.2.1")
+    with tarfile.open(CACHE / "moviepy-2.2.1.tar.gz") as tar:
+        name = next(n for n in tar.getnames() if n.endswith("moviepy_10_minutes.zip"))
+        inner = tar.extractfile(name)
+        assert inner is not None
+        with zipfile.ZipFile(inner) as archive:
+            film = next(n for n in archive.namelist() if n.endswith("bbb.mp4"))
+            (CACHE / "bbb.mp4").write_bytes(archive.read(film))
+    shape = (14400, HEIGHT, WIDTH, 3)
+    part = CACHE / "bbb.part.npy"
+    frames = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+    with av.open(CACHE / "bbb.mp4") as container:
+        for n, frame in enumerate(container.decode(video=0)):
+            picture = frame.to_ndarray(format="rgb24")
+            frames[n] = cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    frames.flush()
+    part.rename(CACHE / "bbb.npy")
+
+
+def _photos() -> None:
+    _pip_download("scikit-image==0.26.0", "scikit-learn==1.9.1")
+    folder = CACHE / "photos.part"
+    folder.mkdir(exist_ok=True)
+    for wheel in CACHE.glob("scikit_*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                base = name.rsplit("/", 1)[-1]
+                if base in (*PHOTOS, "astronaut.png"):
+                    (folder / base).write_bytes(archive.read(name))
+    folder.rename(CACHE / "photos")
+
+
+def load_photo(name: str) -> Array:
+    """Return a photograph as uint8 [H, W, 3] RGB, about 512 high."""
+    picture = cv2.imread(str(CACHE / "photos" / name))
+    assert picture is not None, name
+    scale = 512 / min(picture.shape[:2])
+    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+@dataclass(slots=True)
+class Sample:
+    """One frame of one stream.
+
+    Attributes:
+        frame: uint8 [H, W, 3].
+        field: float32 [H, W, 3], the texture field, advected to this frame.
+        target: float32 [H, W, 3] in [-1, 1]: what the teachers make of it.
+        style: float32 [STYLES].
+        motion: float32 [H, W, 2], or None: this frame begins a stream.
+    """
+
+    frame: Array
+    field: Array
+    target: Array
+    style: Array
+    motion: Array | None
+
+
+class Stream:
+    """An endless stream of augmented frames with their styled targets."""
+
+    def __init__(self, rng: np.random.Generator, size: int, film: Array, photos: list[Array]):
+        self._rng, self._size = rng, size
+        self._film, self._photos = film, photos
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._cut()
+
+    def _cut(self) -> None:
+        rng, n = self._rng, self._size
+        self._left = int(rng.integers(8, 40))
+        self._still = rng.random() < 0.12
+        self._photo = (
+            self._photos[rng.integers(len(self._photos))] if rng.random() < 0.25 else None
+        )
+        self._at = int(rng.integers(300, len(self._film) - 400 - 100))
+        self._pace = int(rng.integers(1, 3))
+        height = HEIGHT if self._photo is None else self._photo.shape[0]
+        self._zoom = float(np.exp(rng.uniform(-0.35, 0.45))) * (height / HEIGHT)
+        self._zoom = min(self._zoom, 0.98 * height / n)
+        self._angle = float(rng.normal(0, 6))
+        self._centre = rng.uniform(0.25, 0.75, 2)
+        self._drift = rng.normal(0, 1.2, 2) * (0.0 if self._still else 1.0)
+        self._spin, self._swell = rng.normal(0, 0.15), rng.normal(0, 0.002)
+        self._flip = rng.random() < 0.5
+        self._gain = rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
+        self._bias, self._gamma = rng.uniform(-0.08, 0.08), np.exp(rng.normal(0, 0.25))
+        self._order = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
+        self._saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.5, 1.4)
+        self._noise = float(rng.choice([0.0, 0.006, 0.015, 0.03], p=[0.3, 0.35, 0.25, 0.1]))
+        self._defocus = float(rng.uniform(0.4, 1.2)) if rng.random() < 0.2 else 0.0
+        self._texture = TextureField(int(rng.integers(2**31)), n, n)
+        self._previous: Array | None = None
+        self.style = self._draw_style()
+
+    def _draw_style(self) -> Array:
+        rng = self._rng
+        style = np.zeros(STYLES, np.float32)
+        kind = rng.random()
+        first, second = rng.integers(STYLES), rng.integers(STYLES)
+        if kind < 0.86:
+            style[first] = 1.0
+        elif kind < 0.94:
+            share = rng.uniform(0.2, 0.8)
+            style[first] += share
+            style[second] += 1.0 - share
+        else:
+            style[first] = rng.uniform(0.2, 0.9)
+        return style
+
+    def _picture(self) -> Array:
+        n = self._size
+        source = self._photo if self._photo is not None else self._film[self._at]
+        height, width = source.shape[:2]
+        half = 0.5 * n * self._zoom
+        centre = np.clip(
+            self._centre * (width, height), half, np.maximum(half, (width - half, height - half))
+        )
+        matrix = cv2.getRotationMatrix2D((n / 2, n / 2), self._angle, self._zoom)
+        matrix[:, 2] += centre - n / 2
+        flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_AREA if self._zoom > 1.5 else cv2.INTER_LINEAR)
+        x = cv2.warpAffine(source, matrix, (n, n), flags=flags, borderMode=cv2.BORDER_REFLECT)
+        if self._flip:
+            x = x[:, ::-1]
+        return self._camera(x[..., self._order].astype(np.float32) / 255.0)
+
+    def _camera(self, x: Array) -> Array:
+        grey = x.mean(2, keepdims=True)
+        x = np.clip((grey + (x - grey) * self._saturation) * self._gain + self._bias, 0, 1)
+        x = x**self._gamma
+        if self._defocus:
+            x = cv2.GaussianBlur(x, (0, 0), self._defocus)
+        if self._noise:
+            x = x + self._rng.normal(0, self._noise, x.shape)
+        return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+    def next(self) -> Sample:
+        """Advance by one frame."""
+        if self._left == 0:
+            self._cut()
+        self._left -= 1
+        if self._rng.random() < 0.01:
+            self.style = self._draw_style()
+        frame = np.ascontiguousarray(self._picture())
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        motion = None
+        if self._previous is not None:
+            motion = self._flow.calc(grey, self._previous, None)
+            self._texture.advance(motion)
+        self._previous = grey
+        if not self._still:
+            self._at += self._pace
+            shape = (self._photo if self._photo is not None else self._film[0]).shape
+            self._centre = self._centre + self._drift * self._zoom / (shape[1], shape[0])
+            self._angle += self._spin
+            self._zoom = float(np.clip(self._zoom * (1 + self._swell), 0.3, 0.98 * shape[0] / self._size))
+        field = self._texture.sample()
+        return Sample(frame, field, styled(frame, field, self.style), self.style, motion)
+
+
+def styled(frame: Array, field: Array, style: Array) -> Array:
+    """Mix the teachers by weight; what is missing to 1 is the frame itself.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        field: float32 [H, W, 3].
+        style: float32 [STYLES], sum <= 1.
+
+    Returns:
+        float32 [H, W, 3] in [-1, 1].
+    """
+    x = frame.astype(np.float32) / 255.0
+    out = (1.0 - style.sum()) * x
+    for index in np.flatnonzero(style):
+        out = out + style[index] * _TEACHERS[index](x, field)
+    return np.clip(out, 0, 1).astype(np.float32) * 2.0 - 1.0

@@ -1,0 +1,190 @@
+"""The styles as programs: what the network learns to imitate.
+
+Each teacher is a deterministic function of the frame and, where the style is
+textured, of the texture field. None looks at the past: coherence in time comes
+from the field, which moves with the picture.
+
+Pictures: float32 [H, W, 3] RGB in [0, 1]; field: float32 [H, W, 3], unit variance,
+channels (grain, stroke, wash). Lengths are pixels of a picture about 256 high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Teacher = Callable[[Array, Array], Array]
+
+
+def _luma(x: Array) -> Array:
+    return x @ np.float32([0.299, 0.587, 0.114])
+
+
+def _blur(x: Array, sigma: float) -> Array:
+    return np.asarray(cv2.GaussianBlur(x, (0, 0), sigma))
+
+
+def _soft(x: Array, edge: float, width: float) -> Array:
+    """Logistic step from 0 to 1 at `edge`; soft, so that noise doesn't flicker."""
+    return 1.0 / (1.0 + np.exp(np.clip((edge - x) / (0.25 * width), -30, 30)))
+
+
+def _lines(luma: Array, sigma: float = 0.9, gain: float = 26.0) -> Array:
+    """Ink of dark lines, 0 none to 1 full: difference of Gaussians (Winnemoeller 2012)."""
+    d = _blur(luma, sigma) - 0.985 * _blur(luma, 1.6 * sigma)
+    return np.clip(0.5 - gain * d, 0, 1)
+
+
+def _edges(x: Array, sigma: float = 1.0) -> Array:
+    """Strength of colour edges, about 0 to 1."""
+    soft = _blur(x, sigma)
+    dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+    return np.sqrt((dx * dx + dy * dy).max(axis=2))
+
+
+def _ramp(t: Array, stops: list[str]) -> Array:
+    """Map t in [0, 1] to a gradient through hex colours."""
+    colours = np.float32([[int(s[i : i + 2], 16) / 255 for i in (0, 2, 4)] for s in stops])
+    at = np.linspace(0, 1, len(stops), dtype=np.float32)
+    return np.stack([np.interp(t, at, colours[:, c]) for c in range(3)], -1).astype(np.float32)
+
+
+def _hex(colour: str) -> Array:
+    return np.float32([int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+
+
+def _mix(a: Array, b: Array, t: Array) -> Array:
+    return a + (b - a) * t[..., None]
+
+
+def _levels(x: Array, n: int, sharp: float) -> Array:
+    """Quantise [0, 1] to n soft steps."""
+    y = x * n - 0.5
+    base = np.floor(y)
+    return np.clip((base + _soft(y - base, 0.5, 1.0 / sharp) + 0.5) / n, 0, 1)
+
+
+def _tone(luma: Array) -> Array:
+    """Local contrast lifted: detail over a wide blur, so dark scenes draw too."""
+    base = _blur(luma, 12.0)
+    return np.clip(0.5 + (luma - base) * 1.3 + (base - 0.5) * 0.75 + 0.06, 0, 1)
+
+
+def ink(frame: Array, field: Array) -> Array:
+    y = _tone(_luma(frame))
+    ink_line = np.clip(_lines(y, 1.0, 30.0) * 1.3 - 0.35, 0, 1)
+    shadow = _soft(-_blur(y, 1.2), -0.24, 0.12)
+    dark = np.maximum(_soft(ink_line, 0.42, 0.5), shadow)
+    return _mix(np.broadcast_to(_hex("f7f4ec"), frame.shape), _hex("14121a"), dark)
+
+
+def neon(frame: Array, field: Array) -> Array:
+    edge = _edges(frame, 0.9)
+    core = _soft(edge, 0.38, 0.35)
+    hue = _blur(frame, 3.0)
+    vivid = hue - hue.mean(axis=2, keepdims=True)
+    t = np.clip(0.5 + 2.2 * (vivid[..., 0] - vivid[..., 2]) + 0.7 * (_luma(hue) - 0.5), 0, 1)
+    colour = _ramp(t, ["00e5ff", "3d5afe", "d500f9", "ff2d95", "ffb300"])
+    glow = _blur(core, 3.5)
+    base = _hex("07051a") + 0.10 * frame
+    return np.clip(base + colour * (core * 0.95 + glow * 0.75)[..., None] + 0.25 * core[..., None], 0, 1)
+
+
+def poster(frame: Array, field: Array) -> Array:
+    soft = cv2.bilateralFilter(frame, 7, 0.15, 3.0)
+    y = _levels(np.clip(_tone(_luma(soft)), 0, 1), 4, 4.0)
+    colour = _ramp(y, ["00263f", "00304a", "d71a21", "7398a0", "fce4a8", "fce4a8"])
+    line = _soft(np.clip(_lines(_luma(soft), 1.0, 22.0) * 1.3 - 0.35, 0, 1), 0.5, 0.5)
+    return _mix(colour, _hex("001a2c"), line)
+
+
+def thermal(frame: Array, field: Array) -> Array:
+    y = _blur(frame, 1.3) @ np.float32([0.5, 0.42, 0.08])
+    t = np.clip((y - 0.05) * 1.15, 0, 1)
+    return _ramp(t, ["02001c", "2a0a8c", "8b11a8", "e0245e", "ff7a00", "ffd500", "ffffe0"])
+
+
+def blueprint(frame: Array, field: Array) -> Array:
+    y = _luma(frame)
+    edge = _soft(_edges(frame, 0.8), 0.30, 0.35)
+    tone = _levels(_blur(_tone(y), 1.5), 3, 3.0)
+    paper = _mix(np.broadcast_to(_hex("0b2a6b"), frame.shape), _hex("2f63c0"), tone * 0.8)
+    return _mix(paper, _hex("eef6ff"), edge)
+
+
+def gold(frame: Array, field: Array) -> Array:
+    y = _blur(_tone(_luma(frame)), 0.9)
+    relief = cv2.Sobel(y, cv2.CV_32F, 1, 0) + cv2.Sobel(y, cv2.CV_32F, 0, 1)
+    t = np.clip(0.34 - 0.85 * relief + 0.25 * (y - 0.5), 0, 1)
+    return _ramp(t, ["050302", "1c1206", "5a3a0c", "b57b16", "f4c542", "fff3c0"])
+
+
+def solar(frame: Array, field: Array) -> Array:
+    soft = _blur(frame, 1.2)
+    phase = 2 * np.pi * (1.35 * _luma(soft) + 0.12)
+    shift = np.float32([0.0, 2.1, 4.2])
+    wave = 0.5 + 0.5 * np.cos(phase[..., None] + shift)
+    return np.clip(wave * 1.1 - 0.05 + 0.25 * (soft - _luma(soft)[..., None]), 0, 1)
+
+
+def hatch(frame: Array, field: Array) -> Array:
+    y = _blur(_tone(_luma(frame)), 0.7)
+    stroke = _stretch(field[..., 1], 45) * 1.9
+    cross = _stretch(field[..., 0], -45) * 2.2
+    first = _soft(0.56 - y + 0.085 * stroke, 0.06, 0.16)
+    second = _soft(0.34 - y + 0.10 * cross, 0.05, 0.16)
+    line = _soft(_lines(y, 0.9, 26.0), 0.66, 0.35)
+    dark = np.clip(np.maximum(np.maximum(first * 0.75, second), line), 0, 1)
+    return _mix(np.broadcast_to(_hex("efe0c0"), frame.shape), _hex("3a2010"), dark)
+
+
+def _stretch(noise: Array, degrees: int) -> Array:
+    """Smear noise along one diagonal into strokes, keeping its variance near one."""
+    kernel = np.eye(9, dtype=np.float32) / 3.0
+    return np.asarray(cv2.filter2D(noise, -1, kernel if degrees > 0 else kernel[:, ::-1].copy()))
+
+
+def brush(frame: Array, field: Array) -> Array:
+    h, w = frame.shape[:2]
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    dab = cv2.remap(_blur(frame, 1.6), x + 2.2 * field[..., 1], y + 2.2 * field[..., 2],
+                    cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    grey = _luma(dab)[..., None]
+    vivid = np.clip(grey + (dab - grey) * 2.4, 0, 1)
+    vivid = _levels(np.clip((vivid - 0.08) * 1.45, 0, 1), 5, 2.2)
+    bump = 0.16 * field[..., 1] + 0.07 * _stretch(field[..., 0], 45) * 2.0
+    return np.clip(vivid * (1.0 + bump[..., None]) + 0.03, 0, 1)
+
+
+def charcoal(frame: Array, field: Array) -> Array:
+    y = _blur(_tone(_luma(frame)), 1.0)
+    grain = 0.65 * field[..., 0] + 0.5 * field[..., 1]
+    rub = _soft(y + 0.15 * grain, 0.52, 0.55)
+    line = _soft(_lines(y, 1.6, 26.0) - 0.06 * grain, 0.60, 0.3)
+    light = rub * (1.0 - 0.85 * line) * (1.0 + 0.03 * grain)
+    return _mix(np.broadcast_to(_hex("1a1a1d"), frame.shape), _hex("e9e6df"), np.clip(light, 0, 1))
+
+
+def aquarelle(frame: Array, field: Array) -> Array:
+    h, w = frame.shape[:2]
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    wash = cv2.remap(_blur(frame, 2.0), x + 1.8 * field[..., 2], y + 1.8 * field[..., 1],
+                     cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    grey = _luma(wash)[..., None]
+    colour = np.clip(grey + (wash - grey) * 2.2, 0, 1)
+    pale = 0.50 + 0.50 * _levels(np.clip(colour * 1.25, 0, 1), 4, 2.0)
+    pigment = 0.05 * field[..., 2] + 0.05 * field[..., 0]
+    rim = np.clip(_edges(wash, 1.2) - 0.12, 0, 0.6)
+    return np.clip(pale * (1.0 + pigment[..., None]) - 0.55 * rim[..., None], 0, 1)
+
+
+# the order is the network's style index: append, never reorder
+TEACHERS: dict[str, Teacher] = {
+    f.__name__: f
+    for f in (ink, neon, poster, thermal, blueprint, gold, solar, hatch, brush, charcoal, aquarelle)
+}
