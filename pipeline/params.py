@@ -32,7 +32,7 @@ def live_field(default: Any, description: str, **limits: Any) -> Any:
 
 def restart_field(default: Any, description: str, **limits: Any) -> Any:
     """Declare an option that needs the pipeline to restart."""
-    extra = {"applies": "restart"}
+    extra: dict[str, Any] = {"applies": "restart"}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 

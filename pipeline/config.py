@@ -1,0 +1,245 @@
+"""The pipeline that a YAML describes: typed, strict, every field with limits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from lsd.pipeline.config_problems import feedback_problems, got, problems_of
+from lsd.pipeline.errors import ConfigError
+from lsd.pipeline.frame import Size
+from lsd.pipeline.overrides import Override
+from lsd.pipeline.params import StageOptions
+from lsd.pipeline.registry import Registry
+from lsd.pipeline.suggest import did_you_mean
+from lsd.pipeline.yaml_locations import Document, read_yaml
+
+SIZE_STEP, SIZE_MIN, SIZE_MAX = 16, 64, 1024
+
+
+def _size(value: Any) -> Size:
+    if isinstance(value, Size):
+        return value
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value) if isinstance(value, str) else None
+    if match is None:
+        raise PydanticCustomError(
+            "size", "expected WIDTHxHEIGHT such as 256x256, got {found}", {"found": repr(value)}
+        )
+    size = Size(int(match[1]), int(match[2]))
+    if any(side % SIZE_STEP or not SIZE_MIN <= side <= SIZE_MAX for side in size):
+        near = Size(*(min(max(round(s / SIZE_STEP) * SIZE_STEP, SIZE_MIN), SIZE_MAX) for s in size))
+        raise PydanticCustomError(
+            "size",
+            f"expected sides that are multiples of {SIZE_STEP} from {SIZE_MIN} to {SIZE_MAX}, "
+            f"got {size}; the nearest is {near}",
+        )
+    return size
+
+
+def _stages(value: Any) -> Any:
+    """Let `kind` default to the stage's name, and an empty stage be all defaults."""
+    if not isinstance(value, dict):
+        return value
+    filled = {name: {} if item is None else item for name, item in value.items()}
+    return {
+        name: {"kind": name, **item} if isinstance(item, dict) else item
+        for name, item in filled.items()
+    }
+
+
+def _stage(value: Any, handler: Any, info: ValidationInfo) -> StageOptions:
+    """Validate one stage by the options class of its kind (the union's discriminator)."""
+    if not isinstance(value, dict):
+        options: StageOptions = handler(value)  # says what is wrong with it
+        return options
+    kind = value["kind"]
+    if not isinstance(kind, str):
+        raise PydanticCustomError(
+            "stage_kind", "{text}", {"text": f"expected str, got {got(kind)}"}
+        )
+    registry: Registry = (info.context or {}).get("registry") or Registry()
+    try:
+        options_class = registry.stage(kind).Options
+    except ConfigError as error:
+        raise PydanticCustomError("stage_kind", "{text}", {"text": str(error)}) from error
+    # Through JSON: there a list may fill a tuple and text an enum, in strict mode too.
+    return options_class.model_validate_json(json.dumps(value), strict=True)
+
+
+StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
+SizeField = Annotated[
+    Size,
+    PlainValidator(_size),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+x\d+$"}),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FeedbackConfig(_Strict):
+    """The recurrence: what left one stage comes back to others, frames later."""
+
+    source: StageName = Field(
+        alias="from", description="The stage whose output comes back as `previous`"
+    )
+    to: list[StageName] = Field(
+        min_length=1, max_length=16, description="The stages that receive it"
+    )
+    delay: int = Field(1, ge=1, le=8, description="How many frames later")
+
+
+class PipelineConfig(_Strict):
+    """One pipeline: what runs, at which size and rate, in which order."""
+
+    name: str = Field(
+        "pipeline", min_length=1, max_length=64, description="What reports call this pipeline"
+    )
+    live: bool = Field(
+        True,
+        description="true: the newest picture wins, frames have a deadline, a late one is "
+        "replaced by a repeat. false: file to file, nothing is lost, no deadline, the "
+        "source's time stamps are kept",
+    )
+    size: SizeField = Field(
+        Size(256, 256),
+        description=f"WIDTHxHEIGHT inside the pipeline, multiples of {SIZE_STEP} from "
+        f"{SIZE_MIN} to {SIZE_MAX}",
+    )
+    rate_hz: float = Field(
+        25.0, ge=1, le=240, description="Pictures a second to produce (only when live)"
+    )
+    latency_ms: float = Field(
+        40.0,
+        ge=1,
+        le=10_000,
+        description="Budget of a frame from capture to the hand-over to the sinks (only when live)",
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda:\d{1,2})$",
+        description="Where the stages compute: auto, cpu or cuda:N",
+    )
+    on_error: Literal["skip", "stop"] = Field(
+        "skip",
+        description="A frame whose stage raised an error is counted as failed; then skip "
+        "it, or stop",
+    )
+    stages: Annotated[
+        dict[StageName, Annotated[SerializeAsAny[StageOptions], WrapValidator(_stage)]],
+        BeforeValidator(_stages),
+    ] = Field(
+        min_length=1,
+        max_length=32,
+        description="The stages by name, in the order that frames pass them; `kind` defaults "
+        "to the name",
+    )
+    feedback: FeedbackConfig | None = Field(
+        None, description="The recurrence; without it, no stage sees an earlier frame"
+    )
+
+
+def load_config(
+    source: str, overrides: Iterable[Override] = (), registry: Registry | None = None
+) -> PipelineConfig:
+    """Read, change by the command line's flags, and validate a pipeline.
+
+    Args:
+        source: a path, or the name of a bundled config such as "demo".
+        overrides: what flags change, in order.
+        registry: where stage kinds come from; by default, what is installed.
+
+    Raises:
+        ConfigError: everything that is wrong, a line each, in the order of the file.
+    """
+    registry = registry or Registry()
+    document = read_yaml(*find_config(source))
+    if document.data is None:
+        raise ConfigError(f"{document.name}: the file is empty, expected a pipeline with 'stages:'")
+    if isinstance(document.data, dict):
+        for override in overrides:
+            override.apply(document, registry)
+    return validate(document, registry)
+
+
+def validate(document: Document, registry: Registry) -> PipelineConfig:
+    """Check a document; see `load_config` for what it raises."""
+    problems = list(document.problems)
+    config = None
+    try:
+        config = PipelineConfig.model_validate(document.data, context={"registry": registry})
+    except ValidationError as error:
+        fields = _fields(document, registry)
+        problems += problems_of(error, document, fields)
+    problems += feedback_problems(document)
+    if problems or config is None:
+        raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
+    return config
+
+
+def find_config(source: str) -> tuple[Path, str]:
+    """Return the file that `source` means, and what to call it in messages.
+
+    Raises:
+        ConfigError: neither a file nor a bundled config is called so.
+    """
+    path = Path(source)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path, source
+    names = bundled_configs()
+    if source in names:
+        bundled = names[source]
+        here = Path.cwd()
+        return bundled, str(bundled.relative_to(here) if bundled.is_relative_to(here) else bundled)
+    hint = did_you_mean(source, names, "the bundled ones are")
+    raise ConfigError(f"no file and no bundled config is called {source!r}; {hint}")
+
+
+def bundled_configs() -> Mapping[str, Path]:
+    """Return the pipelines that come with the package: name -> file."""
+    # `lsd` installs as plain files only (weights are mapped from there), so
+    # every resource has a path.
+    folder = Path(str(resources.files("lsd.configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _fields(document: Document, registry: Registry) -> dict[tuple[str, ...], list[str]]:
+    """Return which fields each mapping of the document may have, for suggestions."""
+    fields: dict[tuple[str, ...], list[str]] = {
+        (): _names(PipelineConfig),
+        ("feedback",): _names(FeedbackConfig),
+    }
+    stages = document.data.get("stages") if isinstance(document.data, dict) else None
+    for name, item in stages.items() if isinstance(stages, dict) else ():
+        kind = item.get("kind", name) if isinstance(item, dict) else name
+        if isinstance(kind, str) and kind in registry.kinds():
+            try:
+                fields["stages", name] = _names(registry.stage(kind).Options)
+            except ConfigError:
+                continue  # the stage is broken: reported by the validation itself
+    return fields
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
