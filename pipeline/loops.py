@@ -1,0 +1,265 @@
+"""The three loops of a run: capture, compute, output; a thread each."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import NamedTuple
+
+from lsd.pipeline.errors import LinkClosed, SinkError, StageError
+from lsd.pipeline.frame import Frame, FrameFlag
+from lsd.pipeline.pacer import Pacer
+from lsd.pipeline.session import Failures, Flight, Session, error_text
+from lsd.pipeline.stage import Captured, Stage
+
+# Such pictures are not the model's own: fed back, they would be taken for it.
+_NO_HISTORY = FrameFlag.REPLACED | FrameFlag.PASSTHROUGH
+
+# A live output that has nothing to wait for still looks at the clock this often.
+_LOOK_S = 0.1
+
+
+class CaptureLoop:
+    """Turns what the source reads into frames; the only place of admission."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._seq = 0
+        self._epoch = 0
+        self._first_pts_ns: int | None = None
+
+    def run(self) -> None:
+        """Read until the source or the run ends; closes the link behind it."""
+        session = self._session
+        try:
+            while not (session.stopping.is_set() or self._is_full() or session.is_time_up()):
+                start_ns = session.clock.now_ns()
+                captured = session.graph.source.read()
+                # What arrives while the run ends was not asked for any more.
+                if captured is None or session.stopping.is_set() or self._is_past(captured):
+                    return
+                self._admit(captured, start_ns)
+        except LinkClosed:
+            return
+        finally:
+            session.inbox.close()
+
+    def _admit(self, captured: Captured, start_ns: int) -> None:
+        session, recorder = self._session, self._session.recorder
+        now_ns = session.clock.now_ns()
+        latency_ns = session.settings.latency_ns
+        if captured.discontinuity or self._seq == 0:
+            self._epoch += 1
+        frame = Frame(
+            seq=self._seq,
+            pts_ns=captured.pts_ns,
+            captured_ns=now_ns,
+            deadline_ns=None if latency_ns is None else now_ns + latency_ns,
+            data=captured.picture,
+            source=captured.picture,
+            motion=None,
+            params=session.params.snapshot(),
+        )
+        self._seq += 1
+        recorder.trace.record(len(recorder.stages), frame.seq, start_ns, start_ns, now_ns)
+        recorder.read.record(frame.seq, now_ns - start_ns)
+        recorder.ledger.capture()
+        if session.inbox.put(Flight(frame, self._epoch, now_ns)) is not None:
+            recorder.ledger.drop("superseded")
+
+    def _is_full(self) -> bool:
+        limit = self._session.settings.max_frames
+        return limit is not None and self._seq >= limit
+
+    def _is_past(self, captured: Captured) -> bool:
+        """Return whether a file-to-file run has read as much video as it may."""
+        if self._first_pts_ns is None:
+            self._first_pts_ns = captured.pts_ns
+        settings = self._session.settings
+        if settings.live or settings.max_duration_ns is None:
+            return False
+        return captured.pts_ns - self._first_pts_ns >= settings.max_duration_ns
+
+
+class _Step(NamedTuple):
+    """A stage of the compute loop and its part in the feedback edge."""
+
+    place: int
+    stage: Stage
+    is_fed_back: bool  # its output is the edge's beginning
+    wants_previous: bool  # the edge ends here
+
+
+class ComputeLoop:
+    """Takes one frame at a time through all stages between the two links."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._failures = Failures(session)
+        edge = session.graph.feedback
+        self._steps = [
+            _Step(
+                place=place,
+                stage=stage,
+                is_fed_back=edge is not None and stage.name == edge.source,
+                wants_previous=edge is not None and stage.name in edge.targets,
+            )
+            for place, stage in enumerate(session.graph.stages[:-1])
+        ]
+        delay = edge.delay if edge is not None else 1
+        self._history: deque[Frame | None] = deque([None] * delay, maxlen=delay)
+        self._settled_epoch = 0
+
+    def run(self) -> None:
+        """Work until the link before is drained; closes the link behind it."""
+        session = self._session
+        try:
+            while not session.killed.is_set():
+                flight = self.advance(session.inbox.get())
+                if flight is not None:
+                    session.outbox.put(flight)
+        except LinkClosed:
+            return
+        finally:
+            session.inbox.close()
+            session.outbox.close()
+
+    def advance(self, flight: Flight) -> Flight | None:
+        """Take one frame through the stages; None when it ends on the way.
+
+        Raises:
+            StageError: a stage failed, and the run is to end for it.
+        """
+        frame, service_ns = flight.frame, 0
+        # The frame that the source jumped at may have been dropped, or failed:
+        # the jump is news until a frame behind it has become history.
+        if flight.epoch != self._settled_epoch:
+            frame = replace(frame, flags=frame.flags | FrameFlag.DISCONTINUITY)
+        previous = self._history[0]
+        ready_ns = flight.ready_ns
+        for step in self._steps:
+            start_ns = self._session.clock.now_ns()
+            result = self._process(step, frame, previous)
+            end_ns = self._session.clock.now_ns()
+            self._session.recorder.span(step.place, frame.seq, ready_ns, start_ns, end_ns)
+            if result is None:
+                return None
+            service_ns += end_ns - start_ns
+            frame, ready_ns = result, end_ns
+            if step.is_fed_back and not frame.flags & _NO_HISTORY:
+                self._history.append(frame)
+        self._failures.success()
+        if not frame.flags & _NO_HISTORY:
+            self._settled_epoch = flight.epoch
+        return Flight(frame, flight.epoch, ready_ns, service_ns)
+
+    def _process(self, step: _Step, frame: Frame, previous: Frame | None) -> Frame | None:
+        stage = step.stage
+        try:
+            if step.wants_previous:
+                result = stage.process(frame, previous=previous)
+            else:
+                result = stage.process(frame)
+            if result is not None and result.seq != frame.seq:
+                raise StageError(f"returned frame {result.seq}; a stage must keep a frame's seq")
+        except Exception as error:
+            self._failures.failure(stage.name, frame.seq, error)
+            return None
+        if result is None:
+            self._session.recorder.ledger.drop(f"skipped:{stage.name}")
+        return result
+
+
+class OutputLoop:
+    """Hands frames to the sinks when they are ready, and repeats at missed deadlines."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._failures = Failures(session)
+        self._stage = session.graph.stages[-1]
+        self._place = len(session.graph.stages) - 1
+        self._pacer = Pacer(session.settings.rate_hz) if session.settings.live else None
+
+    def run(self) -> None:
+        """Emit until the link before is drained."""
+        session = self._session
+        try:
+            while not session.killed.is_set():
+                try:
+                    flight = session.outbox.get(self._timeout_s())
+                except TimeoutError:
+                    self.tick()
+                    continue
+                self.emit(flight)
+        except LinkClosed:
+            return
+        finally:
+            session.outbox.close()
+
+    def emit(self, flight: Flight) -> None:
+        """Hand one frame over.
+
+        Raises:
+            SinkError: no sink is left.
+            StageError: the stage failed, and the run is to end for it.
+        """
+        frame, recorder = flight.frame, self._session.recorder
+        start_ns = self._session.clock.now_ns()
+        try:
+            result = self._stage.process(frame)
+        except SinkError:
+            recorder.ledger.fail()
+            raise
+        except Exception as error:
+            self._failures.failure(self._stage.name, frame.seq, error)
+            return
+        end_ns = self._session.clock.now_ns()
+        self._failures.success()
+        if result is None:
+            recorder.ledger.drop(f"skipped:{self._stage.name}")
+            return
+        recorder.span(self._place, frame.seq, flight.ready_ns, start_ns, end_ns)
+        recorder.ledger.emit(frame.seq, end_ns, frame.deadline_ns)
+        latency_ns = end_ns - frame.captured_ns
+        recorder.latency.record(frame.seq, latency_ns)
+        service_ns = flight.service_ns + end_ns - start_ns
+        recorder.overhead.record(frame.seq, latency_ns - service_ns)
+        recorder.gaps.emitted(end_ns)
+        if self._pacer is not None:
+            self._pacer.fresh(frame.deadline_ns, end_ns)
+
+    def tick(self) -> None:
+        """Repeat the last picture if the pacer says that a deadline was missed.
+
+        Raises:
+            SinkError: no sink is left.
+        """
+        session, pacer = self._session, self._pacer
+        if session.is_time_up():
+            session.stopping.set()
+        if pacer is None or pacer.due_ns is None:
+            return
+        due_ns, now_ns = pacer.due_ns, session.clock.now_ns()
+        if not pacer.tick(now_ns):
+            return
+        # The missing frame's own time: a tick is a deadline, pictures are
+        # stamped with their capture.
+        pts_ns = due_ns - (session.settings.latency_ns or pacer.period_ns)
+        try:
+            was_repeated = session.graph.sink.repeat(pts_ns)
+        except SinkError:
+            raise
+        except Exception as error:
+            session.stage_context.warn(f"stage {self._stage.name!r} repeat: {error_text(error)}")
+            return
+        if was_repeated:
+            session.recorder.ledger.repeat()
+            session.recorder.gaps.emitted(now_ns)
+
+    def _timeout_s(self) -> float | None:
+        if self._pacer is None:
+            return None
+        if self._pacer.due_ns is None:
+            return _LOOK_S
+        remaining_ns = self._pacer.due_ns - self._session.clock.now_ns()
+        return min(max(0.0, remaining_ns / 1e9), _LOOK_S)

@@ -1,0 +1,212 @@
+"""What a run was like: for machines as JSON, for people as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lsd.pipeline.ledger import Counts
+from lsd.pipeline.metrics import Percentiles
+from lsd.pipeline.session import Session
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_BAR_WIDTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """One stage: frames served, and percentiles after the warm-up.
+
+    Attributes:
+        frames: all frames that the stage worked on, those of the warm-up too.
+        service: from the start of the work on a frame to its end.
+        wait: from when a frame could have been started on to the start.
+    """
+
+    frames: int
+    service: Percentiles
+    wait: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run, at its end or so far.
+
+    Percentiles and hit rate leave out the first `warmup_frames` frames, and
+    count all where not more than twice as many were captured; counts and fps
+    are about all frames.
+
+    Attributes:
+        counts: what became of the frames.
+        latency: from capture to hand-over to the sinks.
+        budget_ms: what latency may be at the most; None file to file.
+        hit_rate: fresh frames on time over frames captured, 0 to 1; dropped,
+            failed and late frames are misses. None where there is no deadline.
+        gap: between two emissions, fresh or repeated.
+        overhead: latency less the stages' service times: hand-overs between
+            threads, and queueing wherever frames come faster than they are served.
+        read: how long the source took for a picture, waiting for it included.
+        stages: name -> what it did, in order.
+        facts: what the stages say about themselves ("model", "engine", "seed").
+        device: where the stages computed.
+        events: stage -> event -> how often (guards, reconnects, resets).
+        warmup_frames: frames that percentiles leave out.
+        error: why the run ended early; None: it did not.
+    """
+
+    counts: Counts
+    latency: Percentiles
+    budget_ms: float | None
+    hit_rate: float | None
+    gap: Percentiles
+    overhead: Percentiles
+    read: Percentiles
+    stages: Mapping[str, StageReport]
+    facts: Mapping[str, str | int]
+    device: str
+    events: Mapping[str, Mapping[str, int]]
+    warmup_frames: int
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON types; times in milliseconds, None where unknown."""
+        counts = self.counts
+        known = {"model": None, "engine": None, "device": self.device, "seed": None}
+        measured = {
+            "frames": {
+                "captured": counts.captured,
+                "emitted": counts.emitted,
+                "repeated": counts.repeated,
+                "dropped": dict(counts.dropped),
+                "failed": counts.failed,
+                "in_flight": counts.in_flight,
+            },
+            "fps": round(counts.fps, 3),
+            "latency_ms": _json(self.latency, with_max=True),
+            "deadline": {"budget_ms": self.budget_ms, "hit_rate": self.hit_rate},
+            "stages": {
+                name: {
+                    "service_ms": _json(stage.service),
+                    "wait_ms": _json(stage.wait),
+                    "frames": stage.frames,
+                }
+                for name, stage in self.stages.items()
+            },
+            "guards": {name: dict(events) for name, events in self.events.items()},
+            "gap_ms": _json(self.gap, with_max=True),
+            "overhead_ms": _json(self.overhead, with_max=True),
+            "read_ms": _json(self.read, with_max=True),
+            "warmup_frames": self.warmup_frames,
+            "error": self.error,
+        }
+        # A stage's own facts come first, so that none can hide a measurement.
+        return {**known, **self.facts, **measured}
+
+
+def make_report(session: Session, facts: Mapping[str, str | int]) -> Report:
+    """Read a session's measurements; may be called while it runs."""
+    recorder, settings = session.recorder, session.settings
+    counts = recorder.ledger.counts()
+    is_short = counts.counted == counts.captured
+    events: dict[str, dict[str, int]] = {}
+    for (stage, event), count in sorted(session.source_context.counters.copy().items()):
+        events.setdefault(stage, {})[event] = count
+    return Report(
+        counts=counts,
+        latency=recorder.latency.percentiles(warmup=is_short),
+        budget_ms=None if settings.latency_ns is None else settings.latency_ns / 1e6,
+        hit_rate=hit_rate(session, counts),
+        gap=recorder.gaps.durations.percentiles(),
+        overhead=recorder.overhead.percentiles(warmup=is_short),
+        read=recorder.read.percentiles(warmup=is_short),
+        stages={
+            name: StageReport(
+                frames=durations.frames,
+                service=durations.service.percentiles(warmup=is_short),
+                wait=durations.wait.percentiles(warmup=is_short),
+            )
+            for name, durations in recorder.stages.items()
+        },
+        facts=facts,
+        device=session.stage_context.device,
+        events=events,
+        warmup_frames=counts.captured - counts.counted,
+        error=None if session.error is None else str(session.error),
+    )
+
+
+def hit_rate(session: Session, counts: Counts) -> float | None:
+    """Return frames on time over frames captured; None without deadlines or frames."""
+    if session.settings.latency_ns is None or not counts.counted:
+        return None
+    return counts.on_time / counts.counted
+
+
+def render_table(report: Report) -> RenderableType:
+    """Return the report for a terminal: a line a stage, a bar for its median cost."""
+    from rich.console import Group
+    from rich.table import Table
+
+    table = Table(title="time per frame (ms)", title_justify="left")
+    table.add_column("stage")
+    for column in ("frames", "p50", "p95", "p99", "wait p50", "wait p95", "wait p99"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    longest = max((stage.service.p50 or 0.0 for stage in report.stages.values()), default=0.0)
+    for name, stage in report.stages.items():
+        times = (*_triple(stage.service), *_triple(stage.wait))
+        share = (stage.service.p50 or 0.0) / longest if longest else 0.0
+        table.add_row(name, str(stage.frames), *map(_ms, times), _bar(share))
+    return Group(table, summary(report))
+
+
+def summary(report: Report) -> str:
+    """Return the run in one or two lines of plain text."""
+    counts, latency = report.counts, report.latency
+    parts = [f"{counts.captured} captured", f"{counts.emitted} emitted"]
+    if counts.repeated:
+        parts.append(f"{counts.repeated} repeated")
+    parts += [f"{number} dropped ({reason})" for reason, number in counts.dropped.items()]
+    if counts.failed:
+        parts.append(f"{counts.failed} failed")
+    if counts.in_flight:
+        parts.append(f"{counts.in_flight} left in flight")
+    speed = [f"{counts.fps:.1f} fps"]
+    if latency.count:
+        speed.append(
+            f"latency p50 {_ms(latency.p50)}, p99 {_ms(latency.p99)}, max {_ms(latency.max)} ms"
+        )
+    if report.hit_rate is not None:
+        speed.append(f"{report.hit_rate:.1%} on time (budget {report.budget_ms:g} ms)")
+    events = [
+        f"{stage}: {event} {count}"
+        for stage, counted in report.events.items()
+        for event, count in counted.items()
+    ]
+    return "\n".join(", ".join(line) for line in (parts, speed, events) if line)
+
+
+def _triple(values: Percentiles) -> tuple[float | None, float | None, float | None]:
+    return values.p50, values.p95, values.p99
+
+
+def _json(values: Percentiles, *, with_max: bool = False) -> dict[str, float | None]:
+    result = {"p50": values.p50, "p95": values.p95, "p99": values.p99}
+    return {**result, "max": values.max} if with_max else result
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _bar(share: float) -> str:
+    """Return a bar for `share`, 0 to 1, to an eighth of a cell.
+
+    >>> _bar(0.5)
+    '████████'
+    """
+    eighths = round(share * _BAR_WIDTH * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,0 +1,181 @@
+"""What the three loops of one run share."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lsd.pipeline.clock import Clock
+from lsd.pipeline.errors import LsdError, StageError
+from lsd.pipeline.frame import Frame
+from lsd.pipeline.graph import Graph
+from lsd.pipeline.ledger import Ledger
+from lsd.pipeline.link import Link
+from lsd.pipeline.metrics import Durations, Gaps, StageDurations
+from lsd.pipeline.params import ParamStore
+from lsd.pipeline.stage import Context
+from lsd.pipeline.trace import Trace
+
+OnError = Literal["skip", "stop"]
+
+MAX_FAILURES_IN_A_ROW = 50
+_MAX_TEXTS = 100  # a message with a number in it is new each time; a terminal has its limits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is to go; see `Runner`, whose arguments these are."""
+
+    live: bool
+    rate_hz: float
+    latency_ns: int | None
+    on_error: OnError
+    warmup_frames: int
+    max_frames: int | None
+    max_duration_ns: int | None
+
+
+@dataclass(slots=True)
+class Flight:
+    """A frame between two threads.
+
+    Attributes:
+        frame: the frame.
+        epoch: how often the source had jumped when it was captured.
+        ready_ns: when the thread before let go of it.
+        service_ns: what the stages have cost so far.
+    """
+
+    frame: Frame
+    epoch: int
+    ready_ns: int
+    service_ns: int = 0
+
+
+@dataclass(slots=True)
+class Recorder:
+    """All measurements of a run."""
+
+    ledger: Ledger
+    trace: Trace
+    stages: dict[str, StageDurations]
+    read: Durations
+    latency: Durations
+    overhead: Durations
+    gaps: Gaps = field(default_factory=Gaps)
+
+    def span(self, place: int, seq: int, ready_ns: int, start_ns: int, end_ns: int) -> None:
+        """Record that stage number `place` has served a frame."""
+        self.trace.record(place, seq, ready_ns, start_ns, end_ns)
+        self.stages[self.trace.names[place]].record(seq, ready_ns, start_ns, end_ns)
+
+
+class Session:
+    """One run: its links, its measurements, its two ways to end.
+
+    `stopping` ends the capture, and all that was captured still comes out.
+    `killed` ends everything at the next opportunity.
+    """
+
+    def __init__(
+        self, graph: Graph, settings: Settings, context: Context, params: ParamStore
+    ) -> None:
+        self.graph = graph
+        self.settings = settings
+        self.params = params
+        self.clock: Clock = context.clock
+        self.stopping = context.stopping
+        self.killed = threading.Event()
+        # Only the source is to hear of a stop: a sink that gave up waiting
+        # then would lose frames that are still to be drained.
+        self.source_context = context
+        self.stage_context = replace(context, stopping=self.killed)
+        links = graph.links(live=settings.live)
+        self.inbox: Link[Flight] = Link(links[0].capacity, links[0].policy or "block")
+        self.outbox: Link[Flight] = Link(links[-1].capacity, "block")
+        self.recorder = _recorder(graph, settings.warmup_frames)
+        self.started_ns = self.clock.now_ns()
+        self.error: BaseException | None = None
+        self._error_lock = threading.Lock()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run because of `error`; the first one is the one that is told."""
+        with self._error_lock:
+            if self.error is None:
+                self.error = error
+        self.stopping.set()
+
+    def kill(self) -> None:
+        """End all loops at the next opportunity; what is in flight stays there."""
+        self.stopping.set()
+        self.killed.set()
+        self.inbox.close()
+        self.outbox.close()
+
+    def is_time_up(self) -> bool:
+        """Return whether a live run has lasted as long as it may."""
+        limit_ns = self.settings.max_duration_ns
+        if limit_ns is None or not self.settings.live:
+            return False
+        return self.clock.now_ns() - self.started_ns >= limit_ns
+
+
+class Failures:
+    """Judges the frames that one loop has lost.
+
+    Args:
+        session: the run.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._told: set[tuple[str, str]] = set()
+        self._in_a_row = 0
+
+    def success(self) -> None:
+        """Note that a frame came through."""
+        self._in_a_row = 0
+
+    def failure(self, stage: str, seq: int, error: Exception) -> None:
+        """Count frame `seq` as failed and tell the user, once per text.
+
+        Raises:
+            StageError: the run is to end: `on_error` says so, or too many
+                frames in a row have failed.
+        """
+        self._session.recorder.ledger.fail()
+        self._in_a_row += 1
+        text = error_text(error)
+        message = f"stage {stage!r} frame {seq}: {text}"
+        if self._session.settings.on_error == "stop":
+            raise StageError(message) from error
+        if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise StageError(
+                f"{message} ({self._in_a_row} frames in a row have failed; giving up)"
+            ) from error
+        if (stage, text) not in self._told and len(self._told) < _MAX_TEXTS:
+            self._told.add((stage, text))
+            self._session.stage_context.warn(message)
+
+
+def error_text(error: Exception) -> str:
+    """Return what to tell; an error that is not ours is named by its class as well.
+
+    >>> error_text(ValueError("no"))
+    'ValueError: no'
+    """
+    return str(error) if isinstance(error, LsdError) else f"{type(error).__name__}: {error}"
+
+
+def _recorder(graph: Graph, warmup_frames: int) -> Recorder:
+    names = [stage.name for stage in graph.stages]
+    return Recorder(
+        ledger=Ledger(warmup_frames),
+        # The reading of the source has a place of its own, behind the stages.
+        trace=Trace([*names, f"{names[0]}.read"]),
+        stages={name: StageDurations(warmup_frames) for name in names},
+        read=Durations(warmup_frames),
+        latency=Durations(warmup_frames),
+        overhead=Durations(warmup_frames),
+    )
