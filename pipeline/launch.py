@@ -1,0 +1,70 @@
+"""From a config to a runner: the stages made, wired and checked."""
+
+from __future__ import annotations
+
+from lsd.pipeline.clock import Clock
+from lsd.pipeline.config import PipelineConfig
+from lsd.pipeline.device import resolve_device
+from lsd.pipeline.graph import FeedbackEdge, Graph
+from lsd.pipeline.params import ParamStore
+from lsd.pipeline.registry import Registry
+from lsd.pipeline.runner import Runner
+
+
+def build_graph(config: PipelineConfig, registry: Registry | None = None) -> Graph:
+    """Make the stages and wire them; nothing is opened yet.
+
+    Raises:
+        GraphError: the stages do not fit together.
+    """
+    registry = registry or Registry()
+    stages = [registry.stage(options.kind)(name) for name, options in config.stages.items()]
+    feedback = config.feedback
+    edge = (
+        FeedbackEdge(feedback.source, tuple(feedback.to), feedback.delay)
+        if feedback is not None
+        else None
+    )
+    graph = Graph(stages, edge)
+    graph.check()
+    return graph
+
+
+def build_runner(
+    config: PipelineConfig,
+    registry: Registry | None = None,
+    *,
+    clock: Clock | None = None,
+    max_frames: int | None = None,
+    max_duration_s: float | None = None,
+) -> Runner:
+    """Make what runs `config`.
+
+    Args:
+        config: a validated pipeline.
+        registry: where stage kinds come from; by default, what is installed.
+        clock: where time comes from; by default, the machine.
+        max_frames: end after that many captured frames.
+        max_duration_s: end after that long.
+
+    Raises:
+        GraphError: the stages do not fit together.
+        ConfigError: the device is not there.
+    """
+    graph = build_graph(config, registry)
+    # A stage that can compute on a card says so by a class attribute
+    # `devices = ("cpu", "cuda")`; the others are taken to know the CPU only.
+    uses_cuda = any("cuda" in getattr(stage, "devices", ()) for stage in graph.stages)
+    return Runner(
+        graph,
+        size=config.size,
+        rate_hz=config.rate_hz,
+        latency_ms=config.latency_ms if config.live else None,
+        live=config.live,
+        device=resolve_device(config.device, stages_use_cuda=uses_cuda),
+        clock=clock,
+        params=ParamStore(config.stages),
+        on_error=config.on_error,
+        max_frames=max_frames,
+        max_duration_s=max_duration_s,
+    )

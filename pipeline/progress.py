@@ -1,0 +1,91 @@
+"""The line that shows how a run goes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from lsd.pipeline.runner import Status
+
+_PERIOD_TTY_S = 0.25
+_PERIOD_PLAIN_S = 5.0
+
+
+def status_line(status: Status) -> str:
+    """Write a run so far as one line of plain text."""
+    done = f"{status.emitted}"
+    if status.expected:
+        done += f"/{status.expected} ({status.emitted / status.expected:.0%})"
+    parts = [f"{done} frames", f"{status.fps:.1f} fps"]
+    if status.latency_p50_ms is not None and status.latency_p99_ms is not None:
+        parts.append(
+            f"latency {status.latency_p50_ms:.1f} / {status.latency_p99_ms:.1f} ms p50/p99"
+        )
+    if status.hit_rate is not None:
+        parts.append(f"{status.hit_rate:.1%} on time")
+    if status.repeated:
+        parts.append(f"{status.repeated} repeated")
+    parts += [f"{count} {reason}" for reason, count in status.dropped.items() if count]
+    if status.failed:
+        parts.append(f"{status.failed} failed")
+    return " | ".join(parts)
+
+
+class Progress:
+    """Shows the status on a stream: rewritten in place on a terminal, else a line at times.
+
+    It is called from the thread that waits, a few times a second: a live
+    display with a thread of its own would take the interpreter away from the
+    frames.
+
+    Args:
+        stream: where to write, usually stderr.
+        is_quiet: show nothing but messages of the stages.
+    """
+
+    def __init__(self, stream: TextIO, *, is_quiet: bool = False) -> None:
+        self._stream = stream
+        self._is_tty = stream.isatty()
+        self._is_quiet = is_quiet
+        self._shown_s = float("-inf") if self._is_tty else time.monotonic()
+        self._messages = 0
+        self._has_line = False
+
+    def update(self, status: Status) -> None:
+        """Show `status` if it is time to, and every message that is new."""
+        for text in status.messages[self._messages :]:
+            self._write_line(text)
+        self._messages = len(status.messages)
+        now_s = time.monotonic()
+        period_s = _PERIOD_TTY_S if self._is_tty else _PERIOD_PLAIN_S
+        if self._is_quiet or now_s - self._shown_s < period_s:
+            return
+        self._shown_s = now_s
+        line = status_line(status)
+        if self._is_tty:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write(f"\r\x1b[K{line[:width]}")
+            self._has_line = True
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def finish(self, status: Status) -> None:
+        """Show what has not been shown, and leave the cursor on a new line."""
+        self._is_quiet = True
+        self.update(status)
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away, before something else is printed."""
+        if self._has_line:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._has_line = False
+
+    def _write_line(self, text: str) -> None:
+        self.clear()
+        self._stream.write(f"{text}\n")
+        self._stream.flush()

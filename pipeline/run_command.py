@@ -1,0 +1,88 @@
+"""What `livesd run` does once its config is loaded."""
+
+from __future__ import annotations
+
+import sys
+
+from lsd.pipeline.config import PipelineConfig
+from lsd.pipeline.errors import LsdError
+from lsd.pipeline.launch import build_runner
+from lsd.pipeline.progress import Progress
+from lsd.pipeline.report import render_table, summary
+from lsd.pipeline.runner import Runner
+from lsd.pipeline.terminal import print_json, say
+from lsd.pipeline.watch import Signals, follow
+
+
+def run_pipeline(
+    config: PipelineConfig,
+    *,
+    max_frames: int | None,
+    max_duration_s: float | None,
+    as_json: bool,
+    verbosity: int,
+) -> int:
+    """Run a pipeline, and report on it at the end, also when it failed on the way.
+
+    Args:
+        config: what to run.
+        max_frames: end after that many captured frames.
+        max_duration_s: end after that long.
+        as_json: the report goes to stdout as one line of JSON, the table to stderr.
+        verbosity: -1 says only what went wrong, 0 the usual, 1 more.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LsdError: it could not start (nothing is reported), or failed.
+    """
+    runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
+    if verbosity >= 0:
+        say(headline(config))
+    signals = Signals()
+    failure = None
+    code = 0
+    try:
+        code = follow(runner, Progress(sys.stderr, is_quiet=verbosity < 0), signals)
+    except LsdError as error:
+        if not signals.was_running:
+            raise
+        failure = error
+    _report(config, runner, as_json=as_json, verbosity=verbosity)
+    if failure is not None:
+        raise failure
+    return code
+
+
+def headline(config: PipelineConfig) -> str:
+    """Say in one line what will run: from where, to where, how."""
+    options = list(config.stages.values())
+    inputs = [o.input for o in options if hasattr(o, "input")]
+    outputs = [uri for o in options for uri in getattr(o, "outputs", ())]
+    how = (
+        f"live at {config.rate_hz:g} Hz, {config.latency_ms:g} ms budget"
+        if config.live
+        else "file to file"
+    )
+    way = f"{', '.join(map(str, inputs))} -> {', '.join(map(str, outputs)) or 'nowhere'}"
+    return f"{config.name}: {way}, {config.size}, {how}"
+
+
+def _report(config: PipelineConfig, runner: Runner, *, as_json: bool, verbosity: int) -> None:
+    from rich.console import Console
+
+    report = runner.report()
+    if verbosity > 0:
+        facts = {"device": report.device, **report.facts}
+        say(", ".join(f"{name} {value}" for name, value in facts.items()))
+    if as_json:
+        if verbosity >= 0:
+            Console(stderr=True).print(render_table(report))
+        print_json({"name": config.name, **report.to_json()})
+    elif verbosity >= 0:
+        Console().print(render_table(report))
+    else:
+        failed = report.counts.failed + report.counts.in_flight
+        if failed:
+            say(summary(report))
