@@ -8,12 +8,14 @@ class Pacer:
 
     A fresh frame goes out the moment it is ready, so that pacing adds no
     latency. Ticks lie at `anchor + k * period`, the anchor being the first
-    frame's deadline. A tick asks for a repeat when no fresh frame went out
-    since the tick before. The ticks move to a new anchor when they no longer
-    say anything about the stream: when the output thread itself was held up
-    for more than a period (one repeat then, not a burst), and when the first
-    fresh frame comes after a stall of more than a period (a camera that comes
-    back has another phase).
+    frame's deadline. A tick asks for a repeat when nothing fresh went out
+    since the tick before, unless the frame that is due at this tick went out
+    even earlier (with a budget of more than a period it may).
+
+    The ticks move when they no longer say anything about the stream: when the
+    output thread itself was held up for more than a period (one repeat then,
+    not a burst), and with the first fresh frame after a stall of more than a
+    period (a camera that comes back has another phase).
 
     Example (period 40 ms, first deadline at 40 ms; the second frame is missing):
 
@@ -29,8 +31,9 @@ class Pacer:
     def __init__(self, rate_hz: float) -> None:
         self.period_ns = round(1e9 / rate_hz)
         self._due_ns: int | None = None
-        self._is_fed = False  # a fresh frame went out since the last tick
-        self._silent_ticks = 0
+        self._fresh_ns = 0  # when the last fresh frame went out
+        self._deadline_ns = 0  # and when it was due
+        self._missed_in_a_row = 0
 
     @property
     def due_ns(self) -> int | None:
@@ -44,28 +47,34 @@ class Pacer:
             deadline_ns: the frame's own; None stands for a period from now.
             now_ns: when it went out.
         """
-        anchor_ns = now_ns + self.period_ns if deadline_ns is None else deadline_ns
-        stalled = self._silent_ticks > 1
-        if self._due_ns is None or stalled:
-            # A frame that comes late has a deadline in the past: its
-            # successor's is the first that can still be met.
-            self._due_ns = self._first_after(anchor_ns, now_ns)
-        self._silent_ticks = 0
-        self._is_fed = True
+        if deadline_ns is None:
+            deadline_ns = now_ns + self.period_ns
+        if self._due_ns is None or self._missed_in_a_row > 1:
+            self._due_ns = self._first_tick(deadline_ns, now_ns)
+        self._fresh_ns, self._deadline_ns = now_ns, deadline_ns
+        self._missed_in_a_row = 0
 
     def tick(self, now_ns: int) -> bool:
         """Return whether the last picture is to be repeated now; moves to the next tick."""
-        due_ns = self._due_ns
-        if due_ns is None or now_ns < due_ns:
+        if self._due_ns is None or now_ns < self._due_ns:
             return False
-        late_ns = now_ns - due_ns
-        self._due_ns = (now_ns if late_ns > self.period_ns else due_ns) + self.period_ns
-        missed = not self._is_fed
-        self._silent_ticks = self._silent_ticks + 1 if missed else 0
-        self._is_fed = False
-        return missed
+        is_held_up = now_ns - self._due_ns > self.period_ns
+        tick_ns = now_ns if is_held_up else self._due_ns
+        self._due_ns = tick_ns + self.period_ns
+        is_silent = self._fresh_ns <= tick_ns - self.period_ns
+        is_owed = self._deadline_ns <= tick_ns - self.period_ns // 2
+        if is_silent and is_owed:
+            # Held up, more than one tick has gone by unseen.
+            self._missed_in_a_row += 2 if is_held_up else 1
+            return True
+        self._missed_in_a_row = 0
+        return False
 
-    def _first_after(self, anchor_ns: int, now_ns: int) -> int:
-        """Return the first `anchor + k * period`, k >= 0, that is not before `now_ns`."""
-        behind_ns = max(0, now_ns - anchor_ns)
-        return anchor_ns + -(-behind_ns // self.period_ns) * self.period_ns
+    def _first_tick(self, deadline_ns: int, now_ns: int) -> int:
+        """Return the first `deadline_ns + k * period`, k >= 0, that is not before `now_ns`.
+
+        A frame that comes late has its deadline in the past; the first that
+        can still be met is that of a successor.
+        """
+        behind_ns = max(0, now_ns - deadline_ns)
+        return deadline_ns + -(-behind_ns // self.period_ns) * self.period_ns

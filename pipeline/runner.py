@@ -169,7 +169,7 @@ class Runner:
         self._session.kill()
 
     def status(self) -> Status:
-        """Return how it goes; takes about 1 ms."""
+        """Return how it goes; takes about 2 ms."""
         session = self._session
         counts = session.recorder.ledger.counts()
         latency = session.recorder.latency.percentiles(warmup=counts.counted == counts.captured)

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,3 +70,20 @@ def test_gaps_are_the_times_between_emissions():
         gaps.emitted(now_ms * MS)
     found = gaps.durations.percentiles()
     assert (found.count, found.max) == (2, pytest.approx(80, rel=1e-3))
+
+
+def test_reading_while_another_thread_records_gives_whole_answers():
+    durations, stopping = Durations(), threading.Event()
+
+    def record():
+        while not stopping.is_set():
+            durations.record(0, 5 * MS)
+
+    recording = threading.Thread(target=record)
+    recording.start()
+    try:
+        found = [durations.percentiles() for _ in range(20)]
+    finally:
+        stopping.set()
+        recording.join()
+    assert all(one.p99 == pytest.approx(5, rel=1e-3) for one in found if one.count)

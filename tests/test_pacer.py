@@ -82,6 +82,30 @@ def test_frame_after_one_missed_deadline_leaves_the_ticks_where_they_are():
     assert pacer.due_ns == 120 * MS
 
 
+def test_output_held_up_takes_its_phase_from_the_next_fresh_frame():
+    pacer = started()
+    pacer.tick(40 * MS)
+    pacer.tick(995 * MS)
+    pacer.fresh(deadline_ns=1011 * MS, now_ns=1000 * MS)
+    assert pacer.due_ns == 1011 * MS
+
+
+def test_frame_that_ended_the_hold_up_prevents_the_repeat():
+    pacer = started()
+    pacer.tick(40 * MS)
+    pacer.fresh(deadline_ns=80 * MS, now_ns=995 * MS)
+    assert not pacer.tick(996 * MS)
+
+
+def test_frame_that_is_out_long_before_its_deadline_is_not_missed():
+    pacer = Pacer(25)  # with a budget of 100 ms, 2.5 periods
+    pacer.fresh(deadline_ns=100 * MS, now_ns=20 * MS)
+    pacer.fresh(deadline_ns=140 * MS, now_ns=60 * MS)
+    assert not pacer.tick(100 * MS)
+    assert not pacer.tick(140 * MS)
+    assert pacer.tick(180 * MS)
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=50))
 def test_every_missing_frame_is_repeated_exactly_once_on_a_manual_clock(present):
     clock, pacer, never = ManualClock(), Pacer(25), threading.Event()
