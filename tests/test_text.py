@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd.pipeline.errors import ConfigError, WeightsError
@@ -110,7 +110,6 @@ def test_broken_mix_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_gives_shares_or_a_config_error(text: str) -> None:
     try:
