@@ -114,7 +114,15 @@ Exit code 1 when something is missing that livesd needs.
 
 
 @app.callback(invoke_without_command=True, help=APP_HELP)
-def start(context: typer.Context) -> None:
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"livesd {version_of('livesd')}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         say("no command given: running the test pattern (livesd --help tells more)")
         run("test_pattern")
@@ -221,7 +229,7 @@ def styles(as_json: AsJson = False) -> None:
 
         found = list(ask_stages(Registry(), "catalogue"))
         if not found:
-            raise ConfigError("no installed stage has styles; is livesd installed completely?")
+            raise ConfigError("no installed stage has styles; `livesd doctor` says what is broken")
         if as_json:
             print_json(found)
             return

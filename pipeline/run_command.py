@@ -40,13 +40,13 @@ def run_pipeline(
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     if verbosity >= 0:
         say(headline(config))
-    signals = Signals()
+    signals = Signals(runner)
     failure = None
     code = 0
     try:
         code = follow(runner, Progress(sys.stderr, is_quiet=verbosity < 0), signals)
     except LsdError as error:
-        if not signals.was_running:
+        if not signals.has_started:
             raise
         failure = error
     _report(config, runner, as_json=as_json, verbosity=verbosity)

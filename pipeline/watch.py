@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,33 +15,37 @@ from lsd.pipeline.terminal import EXIT_INTERRUPTED, say
 
 _POLL_S = 0.1
 _KILL_GRACE_S = 2.0
-_EXIT_TERMINATED_AT_START = 143
 
 
 class Signals:
-    """What the user wants of a run, told by SIGINT and SIGTERM.
+    """Obeys SIGINT and SIGTERM while `runner` runs.
 
-    The first of either drains: capture ends, every frame on its way comes
-    out, files are closed. The second kills. While the stages still open there
-    is nothing to drain, so the first one ends the program at once.
+    The first drains: capture ends, every frame on its way comes out, files
+    are closed. The second kills: what is on its way is lost. The third does
+    not wait for anybody.
+
+    Args:
+        runner: what to stop.
     """
 
-    def __init__(self) -> None:
-        self.stops = 0
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.count = 0
         self.is_interrupted = False  # by SIGINT; a SIGTERM that was obeyed is no failure
-        self.is_running = False
-        self.was_running = False  # the start succeeded: there is something to report
+        self.has_started = False
 
     def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """Handle one signal; runs in the main thread."""
-        self.stops += 1
+        """Handle one signal; runs in the main thread, between any two instructions."""
+        self.count += 1
         self.is_interrupted |= number == signal.SIGINT
-        if not self.is_running:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(_EXIT_TERMINATED_AT_START)
-        if self.stops > 2:
+        if self.count > 2:
             os._exit(EXIT_INTERRUPTED)
+        if self.count == 2 and not self.has_started:
+            raise KeyboardInterrupt  # out of a stage's `open`; the runner closes the others
+        # From a thread of its own: the main thread may hold the lock of the
+        # very event that is to be set.
+        end = self._runner.stop if self.count == 1 else self._runner.kill
+        threading.Thread(target=end, name="lsd-signal", daemon=True).start()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -64,28 +69,29 @@ def follow(runner: Runner, progress: Progress, signals: Signals) -> int:
         LsdError: the run could not start, or failed.
     """
     with signals.installed():
-        runner.start()
-        signals.is_running = signals.was_running = True
+        try:
+            runner.start()
+        except KeyboardInterrupt:
+            runner.kill()  # in case that the threads were just beginning
+            runner.wait(_KILL_GRACE_S)
+            raise
+        signals.has_started = True
         try:
             _wait(runner, progress, signals)
         finally:
             progress.finish(runner.status())
-            signals.is_running = False
     return EXIT_INTERRUPTED if signals.is_interrupted else 0
 
 
 def _wait(runner: Runner, progress: Progress, signals: Signals) -> None:
-    obeyed = 0
-    while not runner.wait(_POLL_S):
+    told = 0
+    while not runner.wait(_POLL_S if told < 2 else _KILL_GRACE_S):
         progress.update(runner.status())
-        if signals.stops > obeyed:
-            obeyed = signals.stops
+        if told == 2:
+            say("killed while a stage did not return; a file may be cut short")
+            return
+        if signals.count > told:
+            told = signals.count
             progress.clear()
-            if obeyed == 1:
+            if told == 1:
                 say("stopping; once more to give up what is on its way")
-                runner.stop()
-            else:
-                runner.kill()
-                if not runner.wait(_KILL_GRACE_S):
-                    say("killed while a stage did not return; a file may be cut short")
-                return
