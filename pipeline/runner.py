@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from lsd.pipeline.clock import Clock, MonotonicClock
 from lsd.pipeline.errors import LsdError, StageError
@@ -22,6 +23,14 @@ from lsd.pipeline.trace import Trace
 # A neighbour thread in pure Python delays a hand-over by up to this long; with
 # the interpreter's 5 ms, the 99th percentile of a hop is 11 to 14 ms.
 _SWITCH_INTERVAL_S = 0.0005
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A source that may know how long it is."""
+
+    def expected_frames(self) -> int | None:
+        """Return how many pictures `read` will hand over in all; None: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +261,8 @@ class Runner:
 
     def _expected(self) -> int | None:
         """Return the frames to come in all: the source's count and the user's limit."""
-        known: int | None = getattr(self._graph.source, "expected_frames", None)
+        source = self._graph.source
+        known = source.expected_frames() if isinstance(source, Counted) else None
         limit = self._session.settings.max_frames
         return min((count for count in (known, limit) if count is not None), default=None)
 

@@ -62,14 +62,14 @@ class FakeSource(_Stage):
         name: str = "capture",
     ) -> None:
         super().__init__(name)
-        self.expected_frames = count
+        self._count = count
         self.handed_over = 0
         self._before = before
         self._jumps = set(jumps)
 
     def read(self) -> Captured | None:
         n = self.handed_over
-        if n == self.expected_frames:
+        if n == self._count:
             return None
         self._before(n)
         self.handed_over += 1
@@ -77,6 +77,9 @@ class FakeSource(_Stage):
 
     def process(self, frame: Frame, **delayed: Frame | None) -> Frame | None:
         return frame
+
+    def expected_frames(self) -> int | None:
+        return self._count
 
 
 class FakeCompute(_Stage):
