@@ -122,9 +122,7 @@ class Stream:
         rng, n = self._rng, self._size
         self._left = int(rng.integers(8, 40))
         self._still = rng.random() < 0.12
-        self._photo = (
-            self._photos[rng.integers(len(self._photos))] if rng.random() < 0.25 else None
-        )
+        self._photo = self._photos[rng.integers(len(self._photos))] if rng.random() < 0.25 else None
         self._at = int(rng.integers(300, len(self._film) - 400 - 100))
         self._pace = int(rng.integers(1, 3))
         height = HEIGHT if self._photo is None else self._photo.shape[0]
@@ -144,6 +142,12 @@ class Stream:
         self._texture = TextureField(int(rng.integers(2**31)), n, n)
         self._previous: Array | None = None
         self.style = self._draw_style()
+
+    def skip(self, frames: int) -> None:
+        """Let `frames` go by unseen, at most to the stream's next cut."""
+        self._left = max(0, self._left - frames)
+        self._at += 0 if self._still else frames * self._pace
+        self._previous = None
 
     def _draw_style(self) -> Array:
         rng = self._rng
@@ -205,7 +209,9 @@ class Stream:
             shape = (self._photo if self._photo is not None else self._film[0]).shape
             self._centre = self._centre + self._drift * self._zoom / (shape[1], shape[0])
             self._angle += self._spin
-            self._zoom = float(np.clip(self._zoom * (1 + self._swell), 0.3, 0.98 * shape[0] / self._size))
+            self._zoom = float(
+                np.clip(self._zoom * (1 + self._swell), 0.3, 0.98 * shape[0] / self._size)
+            )
         field = self._texture.sample()
         return Sample(frame, field, styled(frame, field, self.style), self.style, motion)
 

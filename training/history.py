@@ -82,8 +82,8 @@ def _erase(rng: np.random.Generator, x: Array, level: float) -> Array:
     h, w = x.shape[:2]
     for _ in range(1 + int(4 * level)):
         top, left = rng.integers(h), rng.integers(w)
-        x[top : top + rng.integers(8, h // 2), left : left + rng.integers(8, w // 2)] = (
-            rng.uniform(-1, 1, 3)
+        x[top : top + rng.integers(8, h // 2), left : left + rng.integers(8, w // 2)] = rng.uniform(
+            -1, 1, 3
         )
     return x
 

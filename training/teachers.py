@@ -92,7 +92,9 @@ def neon(frame: Array, field: Array) -> Array:
     colour = _ramp(t, ["00e5ff", "3d5afe", "d500f9", "ff2d95", "ffb300"])
     glow = _blur(core, 3.5)
     base = _hex("07051a") + 0.10 * frame
-    return np.clip(base + colour * (core * 0.95 + glow * 0.75)[..., None] + 0.25 * core[..., None], 0, 1)
+    return np.clip(
+        base + colour * (core * 0.95 + glow * 0.75)[..., None] + 0.25 * core[..., None], 0, 1
+    )
 
 
 def poster(frame: Array, field: Array) -> Array:
@@ -152,8 +154,13 @@ def _stretch(noise: Array, degrees: int) -> Array:
 def brush(frame: Array, field: Array) -> Array:
     h, w = frame.shape[:2]
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    dab = cv2.remap(_blur(frame, 1.6), x + 2.2 * field[..., 1], y + 2.2 * field[..., 2],
-                    cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    dab = cv2.remap(
+        _blur(frame, 1.6),
+        x + 2.2 * field[..., 1],
+        y + 2.2 * field[..., 2],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
     grey = _luma(dab)[..., None]
     vivid = np.clip(grey + (dab - grey) * 2.4, 0, 1)
     vivid = _levels(np.clip((vivid - 0.08) * 1.45, 0, 1), 5, 2.2)
@@ -173,8 +180,13 @@ def charcoal(frame: Array, field: Array) -> Array:
 def aquarelle(frame: Array, field: Array) -> Array:
     h, w = frame.shape[:2]
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    wash = cv2.remap(_blur(frame, 2.0), x + 1.8 * field[..., 2], y + 1.8 * field[..., 1],
-                     cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    wash = cv2.remap(
+        _blur(frame, 2.0),
+        x + 1.8 * field[..., 2],
+        y + 1.8 * field[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
+    )
     grey = _luma(wash)[..., None]
     colour = np.clip(grey + (wash - grey) * 2.2, 0, 1)
     pale = 0.50 + 0.50 * _levels(np.clip(colour * 1.25, 0, 1), 4, 2.0)

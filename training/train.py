@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -89,9 +90,7 @@ def _warp(x: Array, motion: Array) -> Array:
     h, w = x.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1)
     where = (grid + motion).astype(np.float32)
-    return np.asarray(
-        cv2.remap(x, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    )
+    return np.asarray(cv2.remap(x, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def loss_of(predicted: Tensor, target: Tensor) -> Tensor:
@@ -174,7 +173,7 @@ class Trainer:
         loss.backward()
         _average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        rate = LEARNING_RATE * (0.5 + 0.5 * np.cos(np.pi * self.progress)) + 1e-5
+        rate = LEARNING_RATE * (0.5 + 0.5 * math.cos(math.pi * self.progress)) + 1e-5
         for group in self.optimizer.param_groups:
             group["lr"] = rate * min(1.0, (self.steps + 1) / WARM_UP_STEPS)
         self.optimizer.step()

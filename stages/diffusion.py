@@ -1,0 +1,151 @@
+"""The diffusion stage: restyle one frame, conditioned on the last output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lsd.kernels import ops
+from lsd.pipeline.errors import StageError
+from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
+from lsd.pipeline.params import StageOptions, live_field, restart_field
+from lsd.pipeline.stage import Context
+from lsd.stages.models import engines, styles
+from lsd.stages.models.conditioning import style_vector
+from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
+from lsd.stages.models.sampler import REFERENCE_STEPS, sample
+from lsd.stages.models.texture import TextureField
+
+EngineName = Literal["auto", "openvino-int8", "openvino", "onnxruntime", "torch"]
+
+
+class DiffusionOptions(StageOptions):
+    """Options of the diffusion stage."""
+
+    kind: Literal["diffusion"] = "diffusion"
+    prompt: str = live_field(
+        "neon",
+        "What the world shall look like: style names, mixes ('neon:0.7 + ink:0.3') or free text; "
+        "it chooses among the trained styles",
+    )
+    styles: dict[str, float] = live_field(
+        {}, "Style weights by name; where given, they win over the prompt"
+    )
+    strength: float = live_field(1.0, "0 leaves the input as it is, 1 restyles fully", ge=0, le=1)
+    steps: int = live_field(
+        1, "Denoise steps a frame; each costs one run of the network", ge=1, le=REFERENCE_STEPS
+    )
+    seed: int = live_field(7, "Draws the texture of textured styles", ge=0, lt=2**63)
+    bypass: bool = live_field(False, "Send the resized input through untouched")
+    engine: EngineName = restart_field("auto", "What runs the network; auto takes the fastest here")
+    threads: int = restart_field(
+        0, "Threads of the engine; 0 takes the cores there are, at most 4", ge=0, le=64
+    )
+
+
+class Diffusion:
+    """Sample a restyled picture from the seeded, motion-carried texture field."""
+
+    Options: ClassVar[type[StageOptions]] = DiffusionOptions
+    accepts: ClassVar[FrameSpec] = PIXELS
+    returns: ClassVar[FrameSpec] = TENSOR
+
+    def __init__(self, name: str, denoiser: Denoiser | None = None) -> None:
+        """Args: denoiser: instead of the shipped network; your own model."""
+        self.name = name
+        self._denoiser = denoiser
+        self._field: TextureField | None = None
+
+    def open(self, context: Context) -> None:
+        """Compile the network for the pipeline's size, on the engine asked for."""
+        options = context.params.of(self.name, DiffusionOptions)
+        self._size = context.size
+        self._seed = options.seed
+        _style(options)  # a bad style name must end the start, not a frame
+        if self._denoiser is None:
+            threads = options.threads or default_threads()
+            self._denoiser = shared_denoiser(context.size, options.engine, threads)
+        if context.device != "cpu":
+            context.warn(f"{self.name}: the network runs on the CPU; device {context.device} "
+                         "is not used yet")  # fmt: skip
+
+    def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
+        """Return `frame` restyled: data float32 [1, 3, H, W] in [-1, 1].
+
+        Args:
+            frame: data uint8 [1, H, W, 3].
+            previous: the last output and the source it came from.
+        """
+        options = frame.params.of(self.name, DiffusionOptions)
+        field = self._advance(options.seed, frame)
+        if options.bypass:
+            data = ops.frame_to_tensor(frame.source)
+            return replace(frame, data=data, flags=frame.flags | FrameFlag.PASSTHROUGH)
+        denoiser = self._denoiser
+        if denoiser is None:
+            raise StageError(f"stage {self.name!r}: process before open")
+        history = _history(frame, previous)
+        style = _style(options)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            return denoiser(x, sigma, frame.data, history, style)
+
+        picture = sample(denoise, field, options.steps)
+        # the engine's output buffer is its own: the next call overwrites it
+        return replace(frame, data=picture.clone())
+
+    def close(self) -> None:
+        """Forget the texture; the compiled network stays for the process's next run."""
+        self._field = None
+
+    def describe(self) -> Mapping[str, str | int]:
+        """Return model, engine and seed for the report."""
+        if self._denoiser is None:
+            return {}
+        model, engine = self._denoiser.model, self._denoiser.engine
+        return {"model": model, "engine": engine, "seed": self._seed}
+
+    @classmethod
+    def catalogue(cls) -> list[dict[str, object]]:
+        """List the styles: name, summary, whether textured, the words that name it."""
+        return [
+            {"name": s.name, "summary": s.summary, "textured": s.textured, "words": s.words}
+            for s in styles.STYLES
+        ]
+
+    @classmethod
+    def engines(cls) -> list[dict[str, object]]:
+        """List the engines: name, whether this machine has it, and why not."""
+        return [{"name": e.name, "available": e.available, "why": e.why} for e in engines.known()]
+
+    def _advance(self, seed: int, frame: Frame) -> Tensor:
+        """Carry the texture to this frame; float32 [1, 3, H, W]."""
+        width, height = self._size
+        if self._field is None or self._field.seed != seed:
+            self._field, self._seed = TextureField(seed, width, height), seed
+        elif frame.motion is None:
+            self._field.advance(None)
+        else:
+            self._field.advance(frame.motion[0].numpy())
+        return torch.from_numpy(self._field.planes())[None]
+
+
+def _style(options: DiffusionOptions) -> Tensor:
+    return style_vector(options.prompt, options.styles, options.strength)
+
+
+def _history(frame: Frame, previous: Frame | None) -> Tensor | None:
+    """Pack what the network sees of the past, in 8 bits: uint8 [1, H, W, 4].
+
+    The copy is quantised on purpose, in training and here alike: what the
+    network cannot see it cannot amplify.
+    """
+    if previous is None or frame.motion is None:
+        return None
+    pixels = ops.tensor_to_frame(previous.data)
+    luma = ops.luma(previous.source)
+    return ops.warp(torch.cat([pixels, luma], dim=3), frame.motion)

@@ -1,0 +1,206 @@
+"""Engines: what runs a network's file on the CPU.
+
+Every engine runs the same network on the same inputs; a test holds each one's
+output to torch's. Files in stages/weights/, for a network NAME:
+`NAME.safetensors` (the source of truth), `NAME.onnx` and, calibrated,
+`NAME-int8.onnx`, both made from it and carrying its hash.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsd.pipeline.errors import ConfigError, WeightsError
+from lsd.stages.models import weights
+
+_PROBE_RUNS = 5
+_CLEARLY = 0.85  # a later engine must beat an earlier one by this to be taken
+
+
+class Engine(Protocol):
+    """A network compiled for one size of picture."""
+
+    name: str
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Run once; the result is only valid until the next call."""
+
+
+class EngineInfo(NamedTuple):
+    """An engine, and whether this machine has it."""
+
+    name: str
+    package: str
+    available: bool
+    why: str
+
+
+# in order of preference; `auto` measures those that are here
+_PACKAGES = {
+    "openvino-int8": "openvino",
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "torch": "torch",
+}
+NAMES = tuple(_PACKAGES)
+
+
+def known() -> list[EngineInfo]:
+    """List every engine and whether its package is installed."""
+    return [
+        EngineInfo(name, package, bool(find_spec(package)), _why(package))
+        for name, package in _PACKAGES.items()
+    ]
+
+
+def _why(package: str) -> str:
+    return "installed" if find_spec(package) else f"not installed; pip install {package}"
+
+
+def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -> Engine:
+    """Compile a network for the sizes of `example` and run it once.
+
+    Args:
+        network: "unet" or "blend".
+        engine: one of NAMES; "blend" has no int8 form.
+        example: inputs in the order of the network's `forward`.
+        threads: for the engine's own pool, 1 or more.
+
+    Raises:
+        ConfigError: no such engine, or its package is not installed.
+        WeightsError: a file is missing, damaged or of another version.
+    """
+    if engine not in _PACKAGES:
+        raise ConfigError(f"engine: got {engine!r}, expected auto or one of {', '.join(NAMES)}")
+    if not find_spec(_PACKAGES[engine]):
+        raise ConfigError(
+            f"engine {engine!r} needs the package {_PACKAGES[engine]}, which is not installed; "
+            f"pip install {_PACKAGES[engine]}, or use --engine auto"
+        )
+    compiled = _compile(network, engine, example, threads)
+    compiled(*example)
+    return compiled
+
+
+def fastest(network: str, example: tuple[Tensor, ...], threads: int) -> Engine:
+    """Time the engines that are here and return the best.
+
+    Which is fastest depends on the processor (int8 pays most with VNNI), so it
+    is measured, not assumed. An earlier name in NAMES wins unless a later one
+    is clearly faster; torch is only taken when nothing else is here.
+    """
+    best, best_s = None, float("inf")
+    for info in known():
+        if not info.available or (info.name == "torch" and best is not None):
+            continue
+        engine = load(network, info.name, example, threads)
+        seconds = _time(lambda e=engine: e(*example))  # type: ignore[misc]
+        if seconds < best_s * (1.0 if best is None else _CLEARLY):
+            best, best_s = engine, seconds
+    assert best is not None  # torch is a dependency
+    return best
+
+
+def _time(call: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(_PROBE_RUNS):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _compile(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -> Engine:
+    if engine == "torch":
+        return _Torch(network, threads)
+    path = weights.onnx_path(network, int8=engine.endswith("int8"))
+    if engine == "onnxruntime":
+        return _OnnxRuntime(network, path, threads)
+    return _OpenVino(network, path, engine, example, threads)
+
+
+class _Torch:
+    name = "torch"
+
+    def __init__(self, network: str, threads: int) -> None:
+        # one pool for the whole process: torch's elementwise ops beside another
+        # engine must not spin either
+        torch.set_num_threads(threads)
+        self._module = weights.load_module(network)
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self._module(*inputs)  # type: ignore[no-any-return]
+
+
+class _OpenVino:
+    def __init__(
+        self, network: str, path: Path, name: str, example: tuple[Tensor, ...], threads: int
+    ) -> None:
+        from lsd.stages.models.quiet_openvino import import_openvino
+
+        self.name = name
+        torch.set_num_threads(1)
+        core = import_openvino().Core()
+        try:
+            model = core.read_model(path)
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: OpenVINO cannot read it ({error})") from error
+        # the ONNX front end files a model's metadata under "framework"
+        origin = ["framework", "made_from"]
+        made_from = str(model.get_rt_info(origin).value) if model.has_rt_info(origin) else "nothing"
+        weights.check_origin(path, network, made_from)
+        shapes = {
+            port.get_any_name(): list(tensor.shape)
+            for port, tensor in zip(model.inputs, example, strict=True)
+        }
+        model.reshape(shapes)
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # capture and encode share these cores
+        }
+        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        arrays = [np.ascontiguousarray(tensor.numpy()) for tensor in inputs]
+        result = self._request.infer(arrays, share_inputs=True, share_outputs=True)
+        return torch.from_numpy(result[0])
+
+
+class _OnnxRuntime:
+    name = "onnxruntime"
+
+    def __init__(self, network: str, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        torch.set_num_threads(1)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # spinning workers steal the core that capture and encode need
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the library has no narrower common type
+            raise WeightsError(f"{path}: ONNX Runtime cannot read it ({error})") from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        weights.check_origin(path, network, metadata.get("made_from", "nothing"))
+        self._names = [port.name for port in self._session.get_inputs()]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        feed = {n: t.numpy() for n, t in zip(self._names, inputs, strict=True)}
+        return torch.from_numpy(self._session.run(None, feed)[0])

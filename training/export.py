@@ -1,0 +1,158 @@
+"""Turn trained weights into the files that ship: `python -m training.export`.
+
+`unet.safetensors` is the source of truth; `unet.onnx` and the calibrated
+`unet-int8.onnx` are made from it and carry its hash, so that a mixed-up pair is
+refused at start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lsd.stages.models import weights
+from lsd.stages.models.blendnet import BlendNet
+from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
+from lsd.stages.models.unet import StyleUNet, UNetConfig
+from training import data, train
+
+FOLDER = Path("stages/weights")
+INPUTS = {
+    "unet": ("frame", "history", "x", "style", "sigma", "history_level"),
+    "blend": ("luma", "past_luma", "current", "previous"),
+}
+CALIBRATION_SAMPLES = 48
+
+
+def save_weights(name: str, module: nn.Module, notes: dict[str, str]) -> None:
+    """Write `NAME.safetensors` with what a reader must know in its metadata."""
+    state = {key: value.contiguous() for key, value in module.state_dict().items()}
+    save_file(state, FOLDER / f"{name}.safetensors", weights.metadata_of(module) | notes)
+
+
+def export(name: str, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+    """Write `NAME.onnx`, with width and height left open."""
+    names = INPUTS[name]
+    axes: dict[str, dict[int, str]] = {}
+    for key, tensor in zip(names, example, strict=True):
+        if tensor.dim() == 4:
+            pixels = tensor.dtype == torch.uint8
+            axes[key] = {1: "h", 2: "w"} if pixels else {2: "h", 3: "w"}
+    axes["out"] = {2: "h", 3: "w"}
+    path = FOLDER / f"{name}.onnx"
+    torch.onnx.export(
+        module, example, str(path), dynamo=False, input_names=list(names),
+        output_names=["out"], dynamic_axes=axes, opset_version=17,
+    )  # fmt: skip
+    _stamp(path, name)
+
+
+def _stamp(path: Path, name: str) -> None:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"made_from": weights.fingerprint(name)})
+    onnx.save(model, path)
+
+
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """Real training streams at the noise levels that sampling meets."""
+
+    def __init__(self) -> None:
+        self._batches = self._draw()
+
+    def _draw(self) -> Iterator[dict[str, Any]]:
+        film = np.load(data.CACHE / "bbb.npy", mmap_mode="r")
+        photos = [data.load_photo(name) for name in data.PHOTOS]
+        streams = train.Streams(np.random.default_rng(11), 256, 1, film, photos)
+        levels = (SIGMA_MAX, SIGMA_MAX, noise_levels(2)[1])
+        for n in range(CALIBRATION_SAMPLES):
+            samples, histories, told = streams.next()
+            batch = train.Batch.collate(samples, histories, told)
+            sigma = levels[n % len(levels)]
+            clean = 0.0 if sigma == SIGMA_MAX else 1.0
+            x = clean * batch.target + sigma * batch.noise
+            tensors = (
+                batch.frame,
+                batch.history,
+                x,
+                batch.style,
+                torch.tensor([sigma]),
+                batch.level,
+            )
+            yield {k: t.numpy() for k, t in zip(INPUTS["unet"], tensors, strict=True)}
+            for stream in streams.streams:
+                stream.skip(17)
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self._batches, None)
+
+
+def quantise(name: str) -> None:
+    """Write `NAME-int8.onnx`: convolutions in int8, per channel, calibrated."""
+    source, target = FOLDER / f"{name}.onnx", FOLDER / f"{name}-int8.onnx"
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared), str(target), _Calibration(), quant_format=QuantFormat.QDQ,
+            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv"],
+        )  # fmt: skip
+    _stamp(target, name)
+
+
+def _unet(state: dict[str, Any]) -> StyleUNet:
+    net = StyleUNet(UNetConfig(styles=data.STYLES))
+    net.load_state_dict(state["ema"])
+    return net.eval()
+
+
+def export_unet() -> None:
+    """Export the moving average of the training's last checkpoint, all three files."""
+    state = torch.load(train.STATE, weights_only=False)  # our own file
+    notes = {key: str(state[key]) for key in ("steps", "samples")}
+    notes["minutes"] = f"{state['spent_s'] / 60:.0f}"
+    net = _unet(state)
+    save_weights("unet", net, notes)
+    pixels = torch.zeros((1, 256, 256, 3), dtype=torch.uint8)
+    past = torch.zeros((1, 256, 256, 4), dtype=torch.uint8)
+    style = torch.zeros((1, data.STYLES))
+    x = torch.zeros((1, 3, 256, 256))
+    export("unet", net, (pixels, past, x, style, torch.tensor([10.0]), torch.tensor([0.1])))
+    quantise("unet")
+
+
+def export_blend(net: BlendNet) -> None:
+    """Write the blend's two files."""
+    save_weights("blend", net, {})
+    luma, picture = torch.zeros((1, 256, 256, 1), dtype=torch.uint8), torch.zeros((1, 3, 256, 256))
+    export("blend", net.eval(), (luma, luma, picture, picture))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network", choices=["unet", "fresh-blend"], nargs="?", default="unet")
+    which = parser.parse_args().network
+    if which == "unet":
+        export_unet()
+    else:  # the untrained blend (a constant weight), to start a training from
+        export_blend(BlendNet())
+
+
+if __name__ == "__main__":
+    main()
