@@ -182,7 +182,7 @@ class _OnnxRuntime:
     name = "onnxruntime"
 
     def __init__(self, network: str, path: Path, threads: int) -> None:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
 
         torch.set_num_threads(1)
         options = onnxruntime.SessionOptions()

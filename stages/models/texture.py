@@ -21,6 +21,7 @@ TILE = 512  # pixels; the tile repeats
 BANDS_PX = (0.7, 1.6, 4.0)  # correlation length of the three channels: grain, stroke, wash
 PERIOD = 250  # frames in which each layer is renewed once; the lab's lap is a multiple
 _LEVEL = 32.0  # tile levels a standard deviation: uint8 128 +- 4 std
+_NO_MAP: Any = None  # OpenCV's type stubs want a second map
 _OFFSETS = ((0.0, 0.0), (211.0, 97.0))  # the two layers look at different places of the tile
 
 
@@ -69,7 +70,7 @@ class TextureField:
         x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
         self._grid = np.stack([x, y], axis=-1)
         screen = self._grid * 2.0 + 0.5
-        self._home = np.concatenate([screen + np.float32(o) for o in _OFFSETS], axis=-1)
+        self._home = np.concatenate([screen + np.array(o, np.float32) for o in _OFFSETS], axis=-1)
         self.reset()
 
     def reset(self) -> None:
@@ -91,9 +92,9 @@ class TextureField:
         rows, columns = self._grid.shape[:2]
         half = cv2.resize(motion, (columns, rows), interpolation=cv2.INTER_AREA) * 0.5
         where = self._grid + half
-        inside = np.clip(where, 0.0, np.float32([columns - 1, rows - 1]))
+        inside = np.clip(where, 0.0, np.array([columns - 1, rows - 1], np.float32))
         moved = cv2.remap(
-            self._map, inside, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            self._map, inside, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         # what comes in over the edge continues the map instead of stretching it
         beyond = (where - inside) * 2.0
@@ -128,5 +129,7 @@ class TextureField:
         """Read one layer's tile through its map; uint8 [H, W, 4]."""
         own = np.ascontiguousarray(self._map[..., 2 * layer : 2 * layer + 2])
         where = cv2.resize(own, self.size, interpolation=cv2.INTER_LINEAR)
-        wrapped = cv2.remap(self._tile, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        wrapped = cv2.remap(
+            self._tile, where, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        )
         return np.asarray(wrapped)

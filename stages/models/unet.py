@@ -62,7 +62,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding).chunk(2, dim=1)
         h = ops.group_norm_silu(x, 8, scale, shift)
-        return x + self.mix(F.silu(self.spatial(h)))
+        mixed: Tensor = self.mix(F.silu(self.spatial(h)))
+        return x + mixed
 
 
 class StyleUNet(nn.Module):
@@ -140,7 +141,7 @@ class StyleUNet(nn.Module):
         a, b, c = self.tint(embedding)[:, :, None, None].chunk(3, dim=1)
         raw = raw + a * rgb + b * luma + c
         skip, out = SIGMA_DATA**2 / (total * total), s * SIGMA_DATA / total
-        denoised = skip * x + out * raw
+        denoised: Tensor = skip * x + out * raw
         # a clamp has no gradient outside its range, so training sees past it
         return denoised if self.training else denoised.clamp(-1.0, 1.0)
 
@@ -151,10 +152,11 @@ class StyleUNet(nn.Module):
         level = history_level[:, None].clamp(min=0.0)
         has_history = (history_level >= 0).to(style.dtype)[:, None]
         parts = [style, torch.sin(angles), torch.cos(angles), level, has_history]
-        return self.embed(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+        embedded: Tensor = self.embed(torch.cat(parts, dim=1))
+        return embedded
 
     def _trunk(self, inputs: Tensor, embedding: Tensor) -> Tensor:
-        h = self.stem(F.pixel_unshuffle(inputs, 4))
+        h: Tensor = self.stem(F.pixel_unshuffle(inputs, 4))
         for block in self.down4:
             h = block(h, embedding)
         skip4 = h
@@ -176,7 +178,7 @@ class StyleUNet(nn.Module):
     def _head(self, trunk: Tensor, rgb: Tensor, noisy: Tensor, embedding: Tensor) -> Tensor:
         coarse = F.pixel_shuffle(self.from4(trunk), 2)
         fine = F.pixel_unshuffle(torch.cat([rgb, noisy], dim=1), 2)
-        h = self.head_in(torch.cat([coarse, fine], dim=1))
+        h: Tensor = self.head_in(torch.cat([coarse, fine], dim=1))
         scale, shift = self.head_film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(h * (1.0 + scale) + shift)
         h = h + F.silu(self.head_mid(h))
