@@ -38,11 +38,10 @@ check: setup  ## lint, format, types
 	$(BIN)/mypy
 
 bench: setup  ## time every stage, the network and the pipeline's own overhead
-	$(BIN)/livesd bench configs/demo.yaml
+	$(BIN)/python -m lsd.lab.bench
 
 schema: setup  ## write configs/schema.json anew
-	$(BIN)/livesd schema > build/schema.json
-	mv build/schema.json configs/schema.json
+	$(BIN)/livesd schema -o configs/schema.json
 
 wheel-test: setup  ## build the wheel and run it in a second environment
 	bash .ci/wheel-test
