@@ -53,7 +53,8 @@ def problems_of(error: ValidationError, document: Document, fields: Fields) -> I
             at_key = path[-1] != "kind"
         text = _text(details, path, fields)
         where = document.where(path, key=at_key)
-        if path and where.line:  # a flag's own text names the path already
+        if path and (where.line or path not in document.values):
+            # A flag's own text names the path that it set, but none inside it.
             text = f"{text} ({dotted(path)})"
         yield Problem(where, text)
 

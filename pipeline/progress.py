@@ -49,7 +49,8 @@ class Progress:
         self._stream = stream
         self._is_tty = stream.isatty()
         self._is_quiet = is_quiet
-        self._shown_s = float("-inf") if self._is_tty else time.monotonic()
+        # Into a pipe, the first line comes after a period, not before a frame is done.
+        self._shown_s: float | None = float("-inf") if self._is_tty else None
         self._messages = 0
         self._has_line = False
 
@@ -59,6 +60,8 @@ class Progress:
             self._write_line(text)
         self._messages = len(status.messages)
         now_s = time.monotonic()
+        if self._shown_s is None:
+            self._shown_s = now_s
         period_s = _PERIOD_TTY_S if self._is_tty else _PERIOD_PLAIN_S
         if self._is_quiet or now_s - self._shown_s < period_s:
             return

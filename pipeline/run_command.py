@@ -8,10 +8,12 @@ from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
-from lsd.pipeline.report import render_table, summary
+from lsd.pipeline.report import Report, render_table, summary
 from lsd.pipeline.runner import Runner
 from lsd.pipeline.terminal import print_json, say
 from lsd.pipeline.watch import Signals, follow
+
+_PIPE_WIDTH = 120
 
 
 def run_pipeline(
@@ -70,19 +72,26 @@ def headline(config: PipelineConfig) -> str:
 
 
 def _report(config: PipelineConfig, runner: Runner, *, as_json: bool, verbosity: int) -> None:
-    from rich.console import Console
-
     report = runner.report()
     if verbosity > 0:
         facts = {"device": report.device, **report.facts}
         say(", ".join(f"{name} {value}" for name, value in facts.items()))
     if as_json:
         if verbosity >= 0:
-            Console(stderr=True).print(render_table(report))
+            _print_table(report, to_stderr=True)
         print_json({"name": config.name, **report.to_json()})
     elif verbosity >= 0:
-        Console().print(render_table(report))
+        _print_table(report, to_stderr=False)
     else:
         failed = report.counts.failed + report.counts.in_flight
         if failed:
             say(summary(report))
+
+
+def _print_table(report: Report, *, to_stderr: bool) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=to_stderr)
+    if not console.is_terminal:  # no window cuts the columns there
+        console.width = max(console.width, _PIPE_WIDTH)
+    console.print(render_table(report))

@@ -365,6 +365,7 @@ BAD_FLAGS = {
     ),
     "rate_hz": "expected PATH=VALUE, for example --set stages.diffusion.steps=2",
     ".=3": "expected PATH=VALUE, for example --set stages.diffusion.steps=2",
+    "stages.diffusion.styles={a: x}": ("expected float, got str 'x' (stages.diffusion.styles.a)"),
     "name=[a": (
         "broken YAML: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)"
     ),
