@@ -1,0 +1,160 @@
+"""Output: where frames end; one conversion, any number of sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from lsd.kernels.ops import tensor_to_frame
+from lsd.pipeline.errors import SinkError
+from lsd.pipeline.frame import TENSOR, Frame, FrameSpec
+from lsd.pipeline.params import StageOptions, restart_field
+from lsd.pipeline.stage import Context
+from lsd.stages.sinks.sink import Pixels, SinkSettings
+from lsd.stages.sinks.table import local_path, open_sink
+from lsd.stages.sinks.writer import Writer
+from lsd.stages.sources.table import local_path as input_path
+
+# A sink that needs longer than this to finish its file is left behind.
+_FINISH_S = 30.0
+
+
+class OutputOptions(StageOptions):
+    """Options of the output stage."""
+
+    outputs: list[str] = restart_field(
+        ["null://"],
+        "Where pictures go, any number at once: out/demo.mp4 or .mkv, a folder ending in / or a "
+        "pattern such as frames/%06d.png, mjpeg://127.0.0.1:8090 (a page for the browser), null://",
+        min_length=1,
+    )
+    codec: Literal["h264", "av1", "vp9"] = restart_field("h264", "How video files are encoded")
+
+
+class Output:
+    """Turns a frame into pixels once and hands it to every sink's own thread.
+
+    Live, a sink that lags loses pictures and nobody waits for it; file to file,
+    nothing is lost and the slowest sink sets the pace. A sink that fails is
+    reported and dropped; the others go on.
+    """
+
+    Options: ClassVar[type[StageOptions]] = OutputOptions
+    accepts: ClassVar[FrameSpec] = TENSOR
+    returns: ClassVar[FrameSpec] = TENSOR
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._writers: list[Writer] = []
+        self._failed: list[Writer] = []
+        self._where: list[str] = []
+        self._last: Pixels | None = None
+
+    def open(self, context: Context) -> None:
+        """Prepare every sink; files are not touched before the first picture.
+
+        Raises:
+            SinkError: one of them cannot be written, or is the input, or is named twice.
+        """
+        self._context = context
+        options = context.params.of(self.name, OutputOptions)
+        _refuse_collisions(options.outputs, context)
+        settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)
+        for text in options.outputs:
+            sink = open_sink(text, settings)
+            self._writers.append(Writer(sink, text, live=context.live))
+            self._where.append(sink.where)
+
+    def process(self, frame: Frame, **delayed: Frame | None) -> Frame:
+        """Hand the frame to the sinks.
+
+        Args:
+            frame: as `TENSOR`.
+
+        Raises:
+            SinkError: no sink is left.
+        """
+        self._last = tensor_to_frame(frame.data)[0].numpy()
+        self._emit(self._last, frame.pts_ns)
+        return frame
+
+    def repeat(self, pts_ns: int) -> bool:
+        """Emit the last picture again; False: there is none yet.
+
+        Raises:
+            SinkError: no sink is left.
+        """
+        if self._last is None:
+            return False
+        self._emit(self._last, pts_ns)
+        return True
+
+    def describe(self) -> Mapping[str, str | int]:
+        """Return where the pictures go, for the run's report."""
+        return {"outputs": ", ".join(self._where)}
+
+    def close(self) -> None:
+        """Let every sink finish its file.
+
+        Raises:
+            SinkError: no sink could be finished, so that nothing (more) was written.
+        """
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.finish()
+        for writer in writers:
+            if not writer.join(_FINISH_S):
+                self._context.warn(f"{writer.label}: still not finished after {_FINISH_S:g} s")
+            if writer.lost:
+                self._context.counters[self.name, "lost_by_sink"] += writer.lost
+        failed = [writer for writer in writers if writer.error]
+        if failed and len(failed) == len(writers):
+            raise _all_failed([*self._failed, *failed])
+        self._report(failed)
+
+    def _emit(self, pixels: Pixels, pts_ns: int) -> None:
+        for writer in self._writers:
+            writer.put(pixels, pts_ns)
+        failed = [writer for writer in self._writers if writer.error]
+        if not failed:
+            return
+        self._writers = [writer for writer in self._writers if not writer.error]
+        self._failed += failed
+        if not self._writers:
+            raise _all_failed(self._failed)
+        self._report(failed)
+
+    def _report(self, failed: list[Writer]) -> None:
+        for writer in failed:
+            self._context.counters[self.name, "sink_failed"] += 1
+            self._context.warn(f"{writer.error}; the other outputs go on")
+
+
+def _all_failed(failed: list[Writer]) -> SinkError:
+    reasons = "; ".join(writer.error for writer in failed)
+    return SinkError(f"no output is left: {reasons}" if len(failed) > 1 else reasons)
+
+
+def _refuse_collisions(outputs: list[str], context: Context) -> None:
+    """Refuse an output that is the input, or that is named twice."""
+    sources = [_input_of(options) for options in context.params.stages.values()]
+    seen: set[Path] = set()
+    for text in outputs:
+        name = local_path(text)
+        if name is None:
+            continue
+        path = Path(name).expanduser().resolve()
+        if path in seen:
+            raise SinkError(f"{text}: is named twice in outputs")
+        seen.add(path)
+        target = path.parent if path.suffix.lower() == ".png" else path
+        if any(source in (path, target) for source in sources):
+            raise SinkError(f"{text}: is the input itself; write to another place")
+
+
+def _input_of(options: StageOptions) -> Path | None:
+    """Return the file or folder that a stage reads, if it reads one."""
+    text = getattr(options, "input", None)
+    path = input_path(text) if isinstance(text, str) else None
+    return path.resolve() if path else None

@@ -1,0 +1,61 @@
+"""Which module opens which output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from lsd.pipeline.errors import SinkError
+from lsd.pipeline.suggest import did_you_mean
+from lsd.stages.sinks import images, mjpeg, null, video
+from lsd.stages.sinks.sink import Sink, SinkSettings
+from lsd.stages.uri import Uri, parse_uri
+
+Opener = Callable[[Uri, SinkSettings], Sink]
+
+OPENERS: dict[str, Opener] = {"null": null.open_sink, "mjpeg": mjpeg.open_sink}
+
+
+def open_sink(text: str, settings: SinkSettings) -> Sink:
+    """Prepare the output that `text` names.
+
+    Args:
+        text: a path ending .mp4 or .mkv, a folder ending /, a pattern such as
+            frames/%06d.png, null://, or mjpeg://127.0.0.1:8090.
+        settings: what all outputs of the run have in common.
+
+    Raises:
+        SinkError: it cannot be written or is unknown; the message says why.
+    """
+    path = local_path(text)
+    if path is None:
+        uri = parse_uri(text)
+        if uri.scheme not in OPENERS:
+            hint = did_you_mean(uri.scheme, OPENERS, "outputs are a path or one of")
+            raise SinkError(f"{text}: unknown kind of output '{uri.scheme}://'; {hint}")
+        return OPENERS[uri.scheme](uri, settings)
+    uri = Uri(text, "", path, {})
+    suffix = Path(path).suffix.lower()
+    if path.endswith("/") or suffix == ".png" or Path(path).is_dir():
+        return images.open_sink(uri, settings)
+    if suffix in video.FORMATS:
+        return video.open_sink(uri, settings)
+    raise SinkError(
+        f"{text}: unknown kind of output file {suffix!r}; write .mp4, .mkv, a folder ending "
+        "in /, or a pattern such as frames/%06d.png"
+    )
+
+
+def local_path(text: str) -> str | None:
+    """Return the path that an output names; None: it names none.
+
+    Raises:
+        SinkError: the text is empty.
+    """
+    if not text.strip():
+        raise SinkError("output: is empty; name a file such as out/demo.mp4")
+    uri = parse_uri(text)
+    if uri.scheme == "file":
+        return unquote(uri.rest)
+    return uri.rest if uri.scheme == "" else None

@@ -1,0 +1,218 @@
+"""The output stage: one conversion, every sink on its own, failures dropped."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import PERIOD_NS, context, read_video, tensor_frame
+
+import lsd.stages.output
+from lsd.pipeline.errors import SinkError
+from lsd.pipeline.frame import TENSOR
+from lsd.pipeline.stage import Context, SinkStage
+from lsd.stages.output import Output
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+class Collecting:
+    """A sink that keeps what it gets; `before` may raise or block."""
+
+    def __init__(self, before: Callable[[int], None] = lambda n: None) -> None:
+        self.where = "memory"
+        self.levels: list[int] = []
+        self.times: list[int] = []
+        self.is_closed = False
+        self.close_error: Exception | None = None
+        self._before = before
+
+    def write(self, pixels: np.ndarray, pts_ns: int) -> None:
+        self._before(len(self.levels))
+        self.levels.append(int(pixels[0, 0, 0]))
+        self.times.append(pts_ns)
+
+    def close(self) -> None:
+        self.is_closed = True
+        if self.close_error:
+            raise self.close_error
+
+
+def fails_at(count: int) -> Callable[[int], None]:
+    def before(n: int) -> None:
+        if n == count:
+            raise FULL
+
+    return before
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Output, Context]]:
+    """Open an output stage on the given sinks, called a.mp4, b.mp4, ..."""
+
+    def open_on(*sinks: Collecting, live: bool = False) -> tuple[Output, Context]:
+        names = {f"{letter}.mp4": sink for letter, sink in zip("abc", sinks, strict=False)}
+        monkeypatch.setattr(lsd.stages.output, "open_sink", lambda text, _: names[text])
+        ctx = context(live=live, outputs=list(names))
+        output = Output("output")
+        output.open(ctx)
+        return output, ctx
+
+    return open_on
+
+
+def feed_until_failure(output: Output, ctx: Context, count: int = 100_000) -> None:
+    """Give frames until the failed sink is noticed, which is up to its own thread."""
+    for index in range(count):
+        output.process(tensor_frame(index, ctx))
+        if ctx.messages:
+            return
+    raise AssertionError("the failure was never reported")
+
+
+def test_output_is_a_sink_stage_that_takes_tensors() -> None:
+    assert isinstance(Output("output"), SinkStage)
+    assert Output.accepts == TENSOR
+
+
+def test_every_sink_gets_every_picture_in_order(opened: Callable) -> None:
+    sinks = Collecting(), Collecting()
+    output, ctx = opened(*sinks)
+    for index, grey in enumerate((-1.0, 0.0, 1.0)):
+        output.process(tensor_frame(index, ctx, grey=grey))
+    output.close()
+    for sink in sinks:
+        assert sink.levels == [0, 128, 255]
+        assert sink.times == [0, PERIOD_NS, 2 * PERIOD_NS]
+        assert sink.is_closed
+
+
+def test_file_to_file_waits_for_a_slow_sink(opened: Callable) -> None:
+    gate = threading.Event()
+    slow = Collecting(before=lambda n: gate.wait(5) and None)
+    output, ctx = opened(slow)
+    threading.Timer(0.02, gate.set).start()
+    for index in range(40):  # more than the queue holds
+        output.process(tensor_frame(index, ctx))
+    output.close()
+    assert len(slow.times) == 40
+
+
+def test_live_nobody_waits_for_a_slow_sink(opened: Callable) -> None:
+    gate = threading.Event()
+    slow, quick = Collecting(before=lambda n: gate.wait(5) and None), Collecting()
+    output, ctx = opened(slow, quick, live=True)
+    for index in range(40):
+        output.process(tensor_frame(index, ctx))
+    gate.set()
+    output.close()
+    assert slow.times[-1] == 39 * PERIOD_NS  # the newest is never the one that is lost
+    assert len(slow.times) < 40
+    lost = 80 - len(slow.times) - len(quick.times)
+    assert ctx.counters["output", "lost_by_sink"] == lost
+
+
+def test_failing_sink_is_reported_and_dropped_and_the_others_go_on(opened: Callable) -> None:
+    broken, good = Collecting(fails_at(3)), Collecting()
+    output, ctx = opened(broken, good)
+    feed_until_failure(output, ctx)
+    output.process(tensor_frame(200_000, ctx))
+    output.close()
+    assert ctx.messages == ["a.mp4: the disk is full, after 3 pictures; the other outputs go on"]
+    assert ctx.counters["output", "sink_failed"] == 1
+    assert broken.is_closed
+    assert good.times[-1] == 200_000 * PERIOD_NS
+
+
+def test_last_sinks_failure_ends_the_run(opened: Callable) -> None:
+    output, ctx = opened(Collecting(fails_at(0)))
+    with pytest.raises(SinkError, match=r"^a\.mp4: the disk is full, after 0 pictures$"):
+        feed_until_failure(output, ctx)
+    output.close()
+
+
+def test_all_failures_are_told(opened: Callable) -> None:
+    output, ctx = opened(Collecting(fails_at(0)), Collecting(fails_at(9)))
+    complaint = r"no output is left: .*a\.mp4.*; b\.mp4: the disk is full, after 9 pictures"
+    with pytest.raises(SinkError, match=complaint):  # noqa: PT012 - which frame is up to the thread
+        for index in range(100_000):
+            output.process(tensor_frame(index, ctx))
+    output.close()
+
+
+def test_failure_at_the_end_is_not_lost(opened: Callable) -> None:
+    sink = Collecting()
+    sink.close_error = FULL
+    output, ctx = opened(sink)
+    output.process(tensor_frame(0, ctx))
+    with pytest.raises(SinkError, match="the disk is full, after 1 pictures"):
+        output.close()
+
+
+def test_repeat_emits_the_last_picture_with_its_own_time(opened: Callable) -> None:
+    sink = Collecting()
+    output, ctx = opened(sink, live=True)
+    assert not output.repeat(5)
+    output.process(tensor_frame(0, ctx, grey=1.0))
+    assert output.repeat(PERIOD_NS)
+    output.close()
+    assert sink.levels == [255, 255]
+    assert sink.times == [0, PERIOD_NS]
+
+
+def test_failed_open_closes_the_sinks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Collecting()
+
+    def open_sink(text: str, settings: object) -> Collecting:
+        if text == "a.mp4":
+            return first
+        raise SinkError("b.mp4: cannot be written")
+
+    monkeypatch.setattr(lsd.stages.output, "open_sink", open_sink)
+    output = Output("output")
+    with pytest.raises(SinkError, match=r"b\.mp4: cannot be written"):
+        output.open(context(outputs=["a.mp4", "b.mp4"]))
+    output.close()
+    assert first.is_closed
+
+
+def test_real_files_come_out_together(tmp_path: Path) -> None:
+    ctx = context(outputs=[f"{tmp_path}/a.mp4", f"{tmp_path}/frames/", "null://"])
+    output = Output("output")
+    output.open(ctx)
+    for index in range(5):
+        output.process(tensor_frame(index, ctx))
+    output.close()
+    assert [time for _, time in read_video(tmp_path / "a.mp4")] == pytest.approx(
+        [0.0, 0.04, 0.08, 0.12, 0.16]
+    )
+    assert len(list((tmp_path / "frames").iterdir())) == 5
+    assert output.describe() == {
+        "outputs": f"{tmp_path}/a.mp4, {tmp_path}/frames/%06d.png, null://"
+    }
+
+
+@pytest.mark.parametrize("as_output", ["{}/in.mp4", "{}/./in.mp4", "file://{}/in.mp4"])
+def test_input_is_never_overwritten(tmp_path: Path, as_output: str) -> None:
+    (tmp_path / "in.mp4").write_bytes(b"precious")
+    ctx = context(input=f"{tmp_path}/in.mp4", outputs=[as_output.format(tmp_path)])
+    with pytest.raises(SinkError, match="is the input itself; write to another place"):
+        Output("output").open(ctx)
+    assert (tmp_path / "in.mp4").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("as_output", ["{}/", "{}", "{}/%03d.png"])
+def test_input_folder_is_never_written_into(tmp_path: Path, as_output: str) -> None:
+    ctx = context(input=f"{tmp_path}/", outputs=[as_output.format(tmp_path)])
+    with pytest.raises(SinkError, match="is the input itself"):
+        Output("output").open(ctx)
+
+
+def test_same_output_twice_is_refused(tmp_path: Path) -> None:
+    ctx = context(outputs=[f"{tmp_path}/a.mp4", f"{tmp_path}/../{tmp_path.name}/a.mp4"])
+    with pytest.raises(SinkError, match="is named twice in outputs"):
+        Output("output").open(ctx)

@@ -1,0 +1,147 @@
+"""Video files as output: right pictures, right times, playable whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import io
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import PERIOD_NS, picture, read_video
+
+from lsd.pipeline.errors import SinkError
+from lsd.pipeline.frame import Size
+from lsd.stages.sinks import video
+from lsd.stages.sinks.sink import SinkSettings
+from lsd.stages.sinks.table import open_sink
+
+SIZE = Size(64, 48)
+
+
+def write(path: Path, times_ns: list[int], *, live: bool = False, codec: str = "h264") -> None:
+    sink = open_sink(str(path), SinkSettings(SIZE, 25.0, live, codec))
+    for index, pts_ns in enumerate(times_ns):
+        sink.write(picture(index), pts_ns)
+    sink.close()
+
+
+class FullDisk(io.RawIOBase):
+    """A file on a disk that has room for `room` more bytes."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._room = room
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        count = min(len(data), self._room)
+        if count == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._room -= count
+        return self._file.write(bytes(data)[:count])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+@pytest.mark.parametrize("live", [True, False])
+def test_pictures_and_times_come_back(tmp_path: Path, name: str, live: bool) -> None:
+    times = [n * PERIOD_NS for n in (0, 1, 2, 4, 5)]
+    write(tmp_path / name, times, live=live)
+    shots = read_video(tmp_path / name)
+    assert [time for _, time in shots] == pytest.approx([t / 1e9 for t in times], abs=0.001)
+    for index, (pixels, _) in enumerate(shots):
+        assert np.abs(pixels.astype(int) - picture(index)).mean() < 3
+
+
+def test_colours_come_back(tmp_path: Path) -> None:
+    sink = open_sink(str(tmp_path / "a.mp4"), SinkSettings(SIZE, 25.0, False))
+    colour = np.full((48, 64, 3), (200, 60, 30), np.uint8)
+    sink.write(colour, 0)
+    sink.close()
+    ((pixels, _),) = read_video(tmp_path / "a.mp4")
+    assert np.abs(pixels.astype(int) - colour).max() <= 4
+
+
+def test_live_times_count_from_the_first_picture(tmp_path: Path) -> None:
+    start = 123_456_789_000_000
+    write(tmp_path / "a.mp4", [start, start + PERIOD_NS], live=True)
+    assert [time for _, time in read_video(tmp_path / "a.mp4")] == pytest.approx([0, 0.04])
+
+
+def test_equal_times_are_moved_apart(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", [0, 0, 0, PERIOD_NS], live=True)
+    times = [time for _, time in read_video(tmp_path / "a.mp4")]
+    assert len(times) == 4
+    assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("codec", ["av1", "vp9"])
+def test_free_codecs_can_be_chosen(tmp_path: Path, codec: str) -> None:
+    write(tmp_path / "a.mkv", [0, PERIOD_NS, 2 * PERIOD_NS], codec=codec)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == codec
+    assert len(read_video(tmp_path / "a.mkv")) == 3
+
+
+def test_missing_encoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video.av, "codecs_available", {"libx264"})
+    with pytest.raises(SinkError, match="this PyAV has no encoder for av1; set codec: h264"):
+        open_sink(str(tmp_path / "a.mp4"), SinkSettings(SIZE, 25.0, False, "av1"))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_what_a_killed_run_leaves_behind_plays(tmp_path: Path, name: str) -> None:
+    sink = open_sink(str(tmp_path / name), SinkSettings(SIZE, 25.0, True))
+    for index in range(60):
+        sink.write(picture(index % 20), index * PERIOD_NS)
+    left = tmp_path / f"left-{name}"
+    left.write_bytes((tmp_path / name).read_bytes())  # as if the process ended here
+    sink.close()
+    assert len(read_video(left)) >= 50  # all but the last second's fragment
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_what_a_full_disk_holds_plays(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sink = open_sink(str(path), SinkSettings(SIZE, 25.0, True))
+    sink._start(io.BufferedWriter(FullDisk(path, 30_000)))
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    with pytest.raises(OSError, match="No space left"):  # noqa: PT012 - when is up to the codec
+        for index in range(200):
+            sink.write(np.roll(noise, index * index, axis=1), index * PERIOD_NS)
+    with pytest.raises((OSError, ValueError)):
+        sink.close()
+    assert len(read_video(path)) >= 3
+
+
+def test_earlier_output_is_kept_until_the_first_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write(path, [0, PERIOD_NS])
+    before = path.read_bytes()
+    open_sink(str(path), SinkSettings(SIZE, 25.0, False)).close()
+    assert path.read_bytes() == before
+
+
+def test_output_without_a_picture_leaves_no_file(tmp_path: Path) -> None:
+    open_sink(str(tmp_path / "a.mp4"), SinkSettings(SIZE, 25.0, False)).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parent_folders_are_made(tmp_path: Path) -> None:
+    write(tmp_path / "x" / "y" / "a.mp4", [0])
+    assert len(read_video(tmp_path / "x" / "y" / "a.mp4")) == 1
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match=r"cannot make the folder .*file/x \(a part of the path is"):
+        open_sink(str(tmp_path / "file" / "x" / "a.mp4"), SinkSettings(SIZE, 25.0, False))
+
+
+def test_unwritable_path_is_refused_at_the_start() -> None:
+    with pytest.raises(SinkError, match=r"/proc/a\.mp4: cannot be written"):
+        open_sink("/proc/a.mp4", SinkSettings(SIZE, 25.0, False))
