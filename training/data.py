@@ -96,6 +96,7 @@ class Sample:
 
     Attributes:
         frame: uint8 [H, W, 3].
+        clean: uint8 [H, W, 3], the frame before the sensor's noise.
         field: float32 [H, W, 3], the texture field, advected to this frame.
         target: float32 [H, W, 3] in [-1, 1]: what the teachers make of it.
         style: float32 [STYLES].
@@ -103,6 +104,7 @@ class Sample:
     """
 
     frame: Array
+    clean: Array
     field: Array
     target: Array
     style: Array
@@ -164,7 +166,8 @@ class Stream:
             style[first] = rng.uniform(0.2, 0.9)
         return style
 
-    def _picture(self) -> Array:
+    def _picture(self) -> tuple[Array, Array]:
+        """Return the frame and its clean form, uint8."""
         n = self._size
         source = self._photo if self._photo is not None else self._film[self._at]
         height, width = source.shape[:2]
@@ -180,15 +183,17 @@ class Stream:
             x = x[:, ::-1]
         return self._camera(x[..., self._order].astype(np.float32) / 255.0)
 
-    def _camera(self, x: Array) -> Array:
+    def _camera(self, x: Array) -> tuple[Array, Array]:
         grey = x.mean(2, keepdims=True)
         x = np.clip((grey + (x - grey) * self._saturation) * self._gain + self._bias, 0, 1)
         x = x**self._gamma
         if self._defocus:
             x = cv2.GaussianBlur(x, (0, 0), self._defocus)
-        if self._noise:
-            x = x + self._rng.normal(0, self._noise, x.shape)
-        return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+        clean = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+        if not self._noise:
+            return clean, clean
+        x = x + self._rng.normal(0, self._noise, x.shape)
+        return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8), clean
 
     def next(self) -> Sample:
         """Advance by one frame."""
@@ -197,7 +202,7 @@ class Stream:
         self._left -= 1
         if self._rng.random() < 0.01:
             self.style = self._draw_style()
-        frame = np.ascontiguousarray(self._picture())
+        frame, clean = self._picture()
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         motion = None
         if self._previous is not None:
@@ -213,7 +218,7 @@ class Stream:
                 np.clip(self._zoom * (1 + self._swell), 0.3, 0.98 * shape[0] / self._size)
             )
         field = self._texture.sample()
-        return Sample(frame, field, styled(frame, field, self.style), self.style, motion)
+        return Sample(frame, clean, field, styled(frame, field, self.style), self.style, motion)
 
 
 def styled(frame: Array, field: Array, style: Array) -> Array:
