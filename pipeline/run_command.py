@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.launch import build_runner
@@ -39,6 +40,7 @@ def run_pipeline(
     Raises:
         LsdError: it could not start (nothing is reported), or failed.
     """
+    keep_freed_memory()
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     if verbosity >= 0:
         say(headline(config))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from lsd.kernels import ops
-from lsd.pipeline.errors import StageError
+from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.stage import Context
@@ -20,6 +21,7 @@ from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoise
 from lsd.stages.models.sampler import REFERENCE_STEPS, sample
 from lsd.stages.models.texture import TextureField
 
+Value = TypeVar("Value")
 EngineName = Literal["auto", "openvino-int8", "openvino", "onnxruntime", "torch"]
 
 
@@ -46,6 +48,16 @@ class DiffusionOptions(StageOptions):
         0, "Threads of the engine; 0 takes the cores there are, at most 4", ge=0, le=64
     )
 
+    @field_validator("prompt")
+    @classmethod
+    def _readable_prompt(cls, prompt: str) -> str:
+        return _checked(prompt, lambda: style_vector(prompt, {}, 1.0))
+
+    @field_validator("styles")
+    @classmethod
+    def _known_styles(cls, weights: dict[str, float]) -> dict[str, float]:
+        return _checked(weights, lambda: style_vector("", weights, 1.0))
+
 
 class Diffusion:
     """Sample a restyled picture from the seeded, motion-carried texture field."""
@@ -65,7 +77,6 @@ class Diffusion:
         options = context.params.of(self.name, DiffusionOptions)
         self._size = context.size
         self._seed = options.seed
-        _style(options)  # a bad style name must end the start, not a frame
         if self._denoiser is None:
             threads = options.threads or default_threads()
             self._denoiser = shared_denoiser(context.size, options.engine, threads)
@@ -132,6 +143,14 @@ class Diffusion:
         else:
             self._field.advance(frame.motion[0].numpy())
         return torch.from_numpy(self._field.planes())[None]
+
+
+def _checked(value: Value, use: Callable[[], object]) -> Value:
+    try:
+        use()
+    except ConfigError as error:
+        raise ValueError(str(error)) from error  # pydantic adds where it stands
+    return value
 
 
 def _style(options: DiffusionOptions) -> Tensor:

@@ -18,6 +18,7 @@ from lsd.stages.sources.table import local_path as input_path
 
 # A sink that needs longer than this to finish its file is left behind.
 _FINISH_S = 30.0
+_KILLED_S = 1.0
 
 
 class OutputOptions(StageOptions):
@@ -63,7 +64,8 @@ class Output:
         settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)
         for text in options.outputs:
             sink = open_sink(text, settings)
-            self._writers.append(Writer(sink, text, live=context.live))
+            writer = Writer(sink, text, live=context.live, stopping=context.stopping)
+            self._writers.append(writer)
             self._where.append(sink.where)
 
     def process(self, frame: Frame, **delayed: Frame | None) -> Frame:
@@ -104,8 +106,9 @@ class Output:
         for writer in writers:
             writer.finish()
         for writer in writers:
-            if not writer.join(_FINISH_S):
-                self._context.warn(f"{writer.label}: still not finished after {_FINISH_S:g} s")
+            patience_s = _KILLED_S if self._context.stopping.is_set() else _FINISH_S
+            if not writer.join(patience_s):
+                self._context.warn(f"{writer.label}: still not finished after {patience_s:g} s")
             if writer.lost:
                 self._context.counters[self.name, "lost_by_sink"] += writer.lost
         failed = [writer for writer in writers if writer.error]
