@@ -225,14 +225,18 @@ class FrameStats(NamedTuple):
     """What the guards look at.
 
     Attributes:
-        mean: mean over all values, in [-1, 1]; NaN when any value is not finite.
-        std: standard deviation over all values.
-        bad: how many values are NaN or infinite.
+        mean: mean over all values, in [-1, 1]; NaN when any value is bad.
+        std: standard deviation over all values; NaN when any value is bad.
+        bad: how many values are NaN, infinite, or so large that moments overflow.
     """
 
     mean: float
     std: float
     bad: int
+
+
+# the squares of 1024x1024x3 values below this add up to a finite float32
+_HUGE = 1e15
 
 
 def frame_stats(x: Tensor) -> FrameStats:
@@ -242,10 +246,13 @@ def frame_stats(x: Tensor) -> FrameStats:
         x: float32 [1, 3, H, W].
     """
     flat = x.flatten()
-    mean = float(flat.mean())
-    if not math.isfinite(mean):  # one bad value spoils the sum: count only then
-        bad = int(x.numel() - torch.isfinite(x).sum())
+    mean = flat.mean()
+    # E[x^2] - E[x]^2 would save a third of the time, but gives a picture of one
+    # colour a deviation of up to 0.03 at 1024x1024
+    centred = flat - mean
+    variance = float(torch.dot(centred, centred)) / x.numel()
+    if not (math.isfinite(variance) and abs(float(mean)) < _HUGE):
+        # one bad value spoils the sums: count only then
+        bad = int(x.numel() - (flat.abs() < _HUGE).sum())
         return FrameStats(float("nan"), float("nan"), bad)
-    # E[x^2] - E[x]^2 is exact enough in [-1, 1], at a twentieth of torch.std's time
-    variance = float(torch.dot(flat, flat)) / x.numel() - mean * mean
-    return FrameStats(mean, math.sqrt(max(0.0, variance)), 0)
+    return FrameStats(float(mean), math.sqrt(variance), 0)
