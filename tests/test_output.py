@@ -102,6 +102,18 @@ def test_file_to_file_waits_for_a_slow_sink(opened: Callable) -> None:
     assert len(slow.times) == 40
 
 
+def test_kill_ends_the_wait_for_a_slow_sink(opened: Callable) -> None:
+    gate = threading.Event()
+    stuck = Collecting(before=lambda n: gate.wait(5) and None)
+    output, ctx = opened(stuck)
+    threading.Timer(0.02, ctx.stopping.set).start()
+    for index in range(40):
+        output.process(tensor_frame(index, ctx))
+    gate.set()
+    output.close()
+    assert ctx.counters["output", "lost_by_sink"] > 0
+
+
 def test_live_nobody_waits_for_a_slow_sink(opened: Callable) -> None:
     gate = threading.Event()
     slow, quick = Collecting(before=lambda n: gate.wait(5) and None), Collecting()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import socket
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import av
 import pytest
-from clips import context, picture
+from clips import context, picture, write_video
 
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import SourceError
@@ -210,3 +213,21 @@ def test_first_connection_that_fails_is_an_error(
     devices.append(error)
     with pytest.raises(SourceError, match=rf"^rtsp://host/cam: .*{complaint}"):
         open_source("rtsp://host/cam", context(live=True), loop=False)
+
+
+def test_key_frame_that_was_read_to_recognise_the_stream_is_not_lost(tmp_path: Path) -> None:
+    data = write_video(tmp_path / "a.ts", count=20).read_bytes()  # one key frame, the first
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(data)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        uri = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        source = open_source(uri, context(live=True), loop=False)
+        shots = read(source, 20)
+        thread.join()
+    assert [shot.pts_ns // 1_000_000 for shot in shots] == [40 * n for n in range(20)]

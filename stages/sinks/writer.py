@@ -23,6 +23,7 @@ class Writer:
         sink: used only by the writer's thread from here on.
         label: the output as the user named it.
         live: True: a sink that lags loses the oldest waiting picture; False: `put` waits.
+        stopping: ends that wait, and the picture is lost.
 
     Attributes:
         error: what ended the sink, in one line; "" as long as it works.
@@ -30,12 +31,13 @@ class Writer:
         lost: pictures that a slow sink did not get.
     """
 
-    def __init__(self, sink: Sink, label: str, *, live: bool) -> None:
+    def __init__(self, sink: Sink, label: str, *, live: bool, stopping: threading.Event) -> None:
         self.label = label
         self.error = ""
         self.written = 0
         self.lost = 0
         self._sink = sink
+        self._stopping = stopping
         self._link: Link[tuple[Pixels, int]] = Link(_DEPTH, "drop_oldest" if live else "block")
         self._thread = threading.Thread(target=self._run, name=f"sink {label}", daemon=True)
         self._thread.start()
@@ -43,7 +45,7 @@ class Writer:
     def put(self, pixels: Pixels, pts_ns: int) -> None:
         """Hand over a picture; a sink that has failed swallows it."""
         try:
-            if self._link.put((pixels, pts_ns)) is not None:
+            if self._link.put((pixels, pts_ns), self._stopping) is not None:
                 self.lost += 1
         except LinkClosed:
             assert self.error, "only a failure closes the link while pictures come"

@@ -13,8 +13,8 @@ from av.video.reformatter import VideoReformatter
 from lsd.pipeline.errors import SourceError
 from lsd.stages.sources.shot import Pixels, Shot
 
-# A damaged file may fail to decode again and again; after so many failures
-# without a picture between them there is nothing more to be had.
+# A damaged container may find its way again; after so many failures in a row
+# it is not going to.
 _PATIENCE = 64
 _FALLBACK_RATE = Fraction(25)
 
@@ -101,15 +101,11 @@ class Decoder:
                         frames = packet.decode()
                     except av.FFmpegError:
                         self.damaged += 1
-                        failures += 1
-                        if failures >= _PATIENCE:
-                            break
                         continue
-                    if frames:
-                        failures = 0
+                    failures = 0
                     yield from frames
                 return
-            except av.InvalidDataError as error:  # in the container; it may find its way again
+            except av.InvalidDataError as error:
                 failures += 1
                 self.error = str(error.strerror)
             except (OSError, av.FFmpegError) as error:

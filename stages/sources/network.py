@@ -26,7 +26,9 @@ def open_source(uri: Uri, context: Context, loop: bool) -> Reconnecting:
 
 
 def _connect(uri: Uri) -> Decoder:
-    options = {"fflags": "nobuffer", "flags": "low_delay"}
+    # Not fflags=nobuffer: it throws away what was read to recognise the stream,
+    # and with it the key frame; the next one may be 10 s off.
+    options = {"flags": "low_delay"}
     if uri.scheme.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # UDP loses packets, and most firewalls stop it
     timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
