@@ -213,11 +213,16 @@ def temporal_blend(previous: Tensor, current: Tensor, history_weight: Tensor) ->
     Args:
         previous: float32 [1, 3, H, W], the last output, already motion-warped.
         current: float32 [1, 3, H, W].
-        history_weight: float32 [1, 1, H, W], 0 (take the new frame) to 1 (keep the past).
+        history_weight: float32 [1, 1, h, w], 0 (take the new frame) to 1 (keep the
+            past), of the picture's size or smaller; enlarged bilinearly.
 
     Returns:
         float32 [1, 3, H, W] in [-1, 1].
     """
+    if history_weight.shape[2:] != current.shape[2:]:
+        size = current.shape[3], current.shape[2]
+        large = cv2.resize(history_weight[0, 0].numpy(), size, interpolation=cv2.INTER_LINEAR)
+        history_weight = torch.from_numpy(np.asarray(large))[None, None]
     return torch.lerp(current, previous, history_weight).clamp_(-1.0, 1.0)
 
 

@@ -120,7 +120,8 @@ def unroll_loss(
         step = steps.next()
         past = warp(output, step.motion)
         new = predict(net, step, past.detach())
-        weight = blend(step.luma, step.past_luma, new, past)
+        small = blend(step.luma, step.past_luma, new, past)
+        weight = F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
         output = torch.lerp(new, past, weight)
         error = output - step.truth
         total = total + torch.sqrt(error * error + 1e-4).mean()

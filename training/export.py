@@ -12,10 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -26,6 +28,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lsd.kernels import ops
 from lsd.stages.models import weights
 from lsd.stages.models.blendnet import BlendNet
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
@@ -56,11 +59,30 @@ def export(name: str, module: nn.Module, example: tuple[Tensor, ...]) -> None:
             axes[key] = {1: "h", 2: "w"} if pixels else {2: "h", 3: "w"}
     axes["out"] = {2: "h", 3: "w"}
     path = FOLDER / f"{name}.onnx"
-    torch.onnx.export(
-        module, example, str(path), dynamo=False, input_names=list(names),
-        output_names=["out"], dynamic_axes=axes, opset_version=17,
-    )  # fmt: skip
+    with patch.object(ops, "group_norm_silu", layout_free_group_norm):
+        torch.onnx.export(
+            module, example, str(path), dynamo=False, input_names=list(names),
+            output_names=["out"], dynamic_axes=axes, opset_version=17,
+        )  # fmt: skip
     _stamp(path, name)
+
+
+def layout_free_group_norm(
+    x: Tensor, groups: int, scale: Tensor, shift: Tensor, eps: float = 1e-5
+) -> Tensor:
+    """Compute ops.group_norm_silu without a reshape, for the engines.
+
+    Reshaping to groups makes OpenVINO reorder channels-last activations to
+    planes and back, a twentieth of the forward. Here channel means are mixed
+    within their group by a small product instead.
+    """
+    channels = x.shape[1]
+    within = np.kron(np.eye(groups), np.full((channels // groups,) * 2, groups / channels))
+    pool = torch.from_numpy(within.astype(np.float32))[:, :, None, None]
+    mean = F.conv2d(x.mean((2, 3), keepdim=True), pool)
+    power = F.conv2d((x * x).mean((2, 3), keepdim=True), pool)
+    gain = (1.0 + scale[..., None, None]) * torch.rsqrt(power - mean * mean + eps)
+    return F.silu(x * gain + (shift[..., None, None] - mean * gain))
 
 
 def _stamp(path: Path, name: str) -> None:

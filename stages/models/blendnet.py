@@ -46,7 +46,7 @@ class BlendNet(nn.Module):
             previous: float32 [B, 3, H, W] in [-1, 1], the last output, motion-warped.
 
         Returns:
-            float32 [B, 1, H, W] in [0, MAX_WEIGHT].
+            float32 [B, 1, H/2, W/2] in [0, MAX_WEIGHT].
         """
         now = luma.permute(0, 3, 1, 2).to(torch.float32) / 255.0
         past = past_luma.permute(0, 3, 1, 2).to(torch.float32) / 255.0
@@ -56,6 +56,4 @@ class BlendNet(nn.Module):
         wide = F.avg_pool2d(cues[:, 1:2], 5, stride=1, padding=2)
         trust, falloff = self.maps(self.body(torch.cat([cues, wide], dim=1))).chunk(2, dim=1)
         weight = torch.sigmoid(trust) * torch.exp(-F.softplus(falloff) * disagreement)
-        return MAX_WEIGHT * F.interpolate(
-            weight, scale_factor=2.0, mode="bilinear", align_corners=False
-        )
+        return MAX_WEIGHT * weight
