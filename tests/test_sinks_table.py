@@ -49,7 +49,7 @@ def test_null_counts() -> None:
     ("text", "complaint"),
     [
         ("out.avi", r"out\.avi: unknown kind of output file '\.avi'; write \.mp4, \.mkv"),
-        ("out", "unknown kind of output file ''"),
+        ("no-such-name", "unknown kind of output file ''"),
         ("rtmp://host/live", r"unknown kind of output 'rtmp://'; outputs are a path or one of"),
         ("mjpg://127.0.0.1", r"unknown kind of output 'mjpg://'; did you mean 'mjpeg'\?"),
         ("null://x", "takes nothing after null://"),
