@@ -218,6 +218,14 @@ def test_temporal_blend_mixes_and_clamps(height: int, width: int) -> None:
     assert torch.allclose(ops.temporal_blend(previous, current, weight), expected, atol=1e-6)
 
 
+def test_temporal_blend_enlarges_a_smaller_weight_bilinearly() -> None:
+    previous, current = random(1, 3, 16, 32), random(1, 3, 16, 32, seed=1)
+    small = random(1, 1, 8, 16, seed=2).abs()
+    large = F.interpolate(small, size=(16, 32), mode="bilinear", align_corners=False)
+    expected = ops.temporal_blend(previous, current, large)
+    assert torch.allclose(ops.temporal_blend(previous, current, small), expected, atol=1e-5)
+
+
 @each_size
 def test_frame_stats_are_mean_and_deviation(height: int, width: int) -> None:
     x = 0.7 * random(1, 3, height, width) + 0.2

@@ -1,0 +1,111 @@
+"""Noise levels, and the sampler over denoisers whose answer is known."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lsd.stages.models.sampler import (
+    REFERENCE_STEPS,
+    SIGMA_MAX,
+    SIGMA_MIN,
+    noise_levels,
+    sample,
+)
+
+FIELD = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@given(st.integers(1, 200))
+def test_levels_fall_strictly_from_the_highest_and_stay_above_the_lowest(steps: int) -> None:
+    levels = noise_levels(steps)
+    assert len(levels) == steps
+    assert levels[0] == pytest.approx(SIGMA_MAX, rel=1e-12)
+    assert all(after < before for before, after in itertools.pairwise(levels))
+    assert levels[-1] > SIGMA_MIN
+
+
+@given(st.integers(1, 50))
+def test_levels_are_evenly_spaced_in_the_seventh_root(steps: int) -> None:
+    roots = [level ** (1 / 7) for level in (*noise_levels(steps), SIGMA_MIN)]
+    gaps = [before - after for before, after in itertools.pairwise(roots)]
+    assert gaps == pytest.approx([gaps[0]] * steps)
+
+
+def test_reference_mode_has_twenty_levels() -> None:
+    assert len(noise_levels(REFERENCE_STEPS)) == 20
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_fewer_steps_than_one_are_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match=f"steps: got {steps}, expected 1 or more"):
+        sample(lambda x, sigma: x, FIELD, steps)
+
+
+@given(st.integers(1, 40))
+def test_denoiser_is_called_once_a_level_from_the_highest_down(steps: int) -> None:
+    seen: list[float] = []
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        seen.append(sigma)
+        return torch.zeros_like(x)
+
+    sample(denoise, FIELD, steps)
+    assert tuple(seen) == noise_levels(steps)
+
+
+def test_first_call_sees_the_field_at_the_highest_level() -> None:
+    seen: list[Tensor] = []
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        seen.append(x)
+        return x
+
+    sample(denoise, FIELD, 3)
+    assert torch.allclose(seen[0], SIGMA_MAX * FIELD)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_denoiser_that_knows_the_picture_yields_it_exactly(steps: int) -> None:
+    picture = torch.rand(1, 3, 8, 8) * 2 - 1
+    assert torch.equal(sample(lambda x, sigma: picture, FIELD, steps), picture)
+
+
+def test_every_call_of_an_all_knowing_denoiser_sees_the_field_at_that_level() -> None:
+    picture = torch.rand(1, 3, 8, 8) * 2 - 1
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        # the ODE's exact path to one picture: a straight line in sigma
+        noise = (SIGMA_MAX * FIELD - picture) / SIGMA_MAX
+        assert torch.allclose(x, picture + sigma * noise, atol=1e-5)
+        return picture
+
+    sample(denoise, FIELD, 7)
+
+
+@given(steps=st.integers(1, 20), std=st.floats(0.1, 1.0))
+def test_steps_follow_eulers_rule_for_gaussian_data(steps: int, std: float) -> None:
+    # for data ~ N(0, std^2) the ideal denoiser is linear, so each step scales x
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return x * (std**2 / (std**2 + sigma**2))
+
+    scale, levels = SIGMA_MAX, (*noise_levels(steps), 0.0)
+    for sigma, following in itertools.pairwise(levels):
+        slope = (1 - std**2 / (std**2 + sigma**2)) / sigma
+        scale *= 1 + (following - sigma) * slope
+    assert torch.allclose(sample(denoise, FIELD, steps), scale * FIELD, atol=1e-4)
+
+
+def test_many_steps_give_gaussian_data_its_deviation() -> None:
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return x * (0.25 / (0.25 + sigma**2))
+
+    # exactly, x(0) = x(sigma) * std / sqrt(std^2 + sigma^2); Euler comes near
+    exact = SIGMA_MAX * 0.5 / (0.25 + SIGMA_MAX**2) ** 0.5
+    result = sample(denoise, FIELD, 2000)
+    assert torch.allclose(result, exact * FIELD, rtol=0.02)

@@ -1,0 +1,193 @@
+"""The network's form: what goes in matters as stated, whatever the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from model_frames import scene
+from torch import Tensor
+
+from lsd.stages.models import weights
+from lsd.stages.models.sampler import REFERENCE_STEPS, SIGMA_MAX, noise_levels
+from lsd.stages.models.styles import STYLES
+from lsd.stages.models.unet import SIGMA_DATA, StyleUNet, UNetConfig
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def net() -> StyleUNet:
+    """Return a network whose every weight is at work: what starts at zero is drawn too."""
+    generator = torch.Generator().manual_seed(0)
+    network = StyleUNet(UNetConfig())
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.normal_(0, 0.1, generator=generator)
+    return network.eval().requires_grad_(False)
+
+
+def inputs(width: int = SIDE, height: int = SIDE, **changed: Any) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    side = max(width, height)
+    style = torch.zeros(1, len(STYLES))
+    style[0, 8] = 1.0
+    return {
+        "frame": scene(0, side)[:, :height, :width],
+        "history": torch.cat([scene(1, side), scene(1, side)[..., :1]], 3)[:, :height, :width],
+        "x": SIGMA_MAX * torch.randn((1, 3, height, width), generator=generator),
+        "style": style,
+        "sigma": torch.tensor([SIGMA_MAX]),
+        "history_level": torch.tensor([0.1]),
+        **changed,
+    }
+
+
+def difference(net: StyleUNet, **changed: Any) -> float:
+    """Measure how much a change of one input changes the estimate."""
+    return float((net(**inputs()) - net(**inputs(**changed))).abs().mean())
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (64, 32), (48, 80)])
+def test_estimate_has_the_pictures_size_and_range(net: StyleUNet, width: int, height: int) -> None:
+    out = net(**inputs(width, height))
+    assert out.shape == (1, 3, height, width)
+    assert out.dtype == torch.float32
+    assert out.abs().max() <= 1.0
+
+
+@pytest.mark.parametrize("side", [8, 40])
+def test_size_that_is_no_multiple_of_16_is_no_size_of_the_networks(
+    net: StyleUNet, side: int
+) -> None:
+    with pytest.raises(RuntimeError):
+        net(**inputs(side, side))
+
+
+def test_equal_inputs_give_equal_estimates_to_the_bit(net: StyleUNet) -> None:
+    assert torch.equal(net(**inputs()), net(**inputs()))
+
+
+def test_batch_is_worked_on_one_by_one(net: StyleUNet) -> None:
+    first, second = inputs(), inputs(frame=scene(5, SIDE), history_level=torch.tensor([-1.0]))
+    both = net(**{name: torch.cat([first[name], second[name]]) for name in first})
+    # other summation order in larger products
+    assert torch.allclose(both[:1], net(**first), atol=1e-4)
+    assert torch.allclose(both[1:], net(**second), atol=1e-4)
+
+
+def test_without_history_its_pixels_have_no_influence_at_all(net: StyleUNet) -> None:
+    none = torch.tensor([-1.0])
+    blank = torch.zeros((1, SIDE, SIDE, 4), dtype=torch.uint8)
+    white = torch.full_like(blank, 255)
+    first, *others = (
+        net(**inputs(history=past, history_level=none))
+        for past in (blank, white, inputs()["history"])
+    )
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_history_matters_where_there_is_one(net: StyleUNet) -> None:
+    other = inputs()["history"].clone()
+    other[..., :3] = 255 - other[..., :3]
+    assert difference(net, history=other) > 1e-3
+
+
+def test_luma_of_the_last_input_matters(net: StyleUNet) -> None:
+    other = inputs()["history"].clone()
+    other[..., 3] = 255 - other[..., 3]
+    assert difference(net, history=other) > 1e-4
+
+
+@pytest.mark.parametrize("level", [0.0, 0.9, -1.0])
+def test_how_far_the_history_can_be_trusted_matters(net: StyleUNet, level: float) -> None:
+    assert difference(net, history_level=torch.tensor([level])) > 1e-4
+
+
+def test_history_of_level_zero_is_not_taken_for_none(net: StyleUNet) -> None:
+    blank = torch.full((1, SIDE, SIDE, 4), 127, dtype=torch.uint8)  # all but 0 inside
+    zero, none = (
+        net(**inputs(history=blank, history_level=torch.tensor([level]))) for level in (0.0, -1.0)
+    )
+    assert (zero - none).abs().mean() > 1e-4
+
+
+def test_every_style_gives_another_picture(net: StyleUNet) -> None:
+    pictures = [net(**inputs(style=row[None])) for row in torch.eye(len(STYLES))]
+    for index, one in enumerate(pictures):
+        for other in pictures[:index]:
+            assert (one - other).abs().mean() > 1e-3
+
+
+def test_noise_level_matters(net: StyleUNet) -> None:
+    assert difference(net, sigma=torch.tensor([1.0])) > 1e-3
+
+
+def test_noisy_picture_matters(net: StyleUNet) -> None:
+    assert difference(net, x=-inputs()["x"]) > 1e-3
+
+
+def test_frame_matters(net: StyleUNet) -> None:
+    assert difference(net, frame=255 - inputs()["frame"]) > 1e-3
+
+
+def test_embedding_tells_the_levels_of_the_reference_mode_apart(net: StyleUNet) -> None:
+    levels = torch.tensor(noise_levels(REFERENCE_STEPS))
+    count = len(levels)
+    embedded = net._embed(torch.zeros(count, len(STYLES)), levels, torch.zeros(count))
+    distances = torch.cdist(embedded, embedded) + torch.eye(count) * 1e9
+    assert distances.min() > 1e-3 * embedded.abs().max()
+
+
+def test_picture_without_noise_comes_out_as_it_went_in(net: StyleUNet) -> None:
+    clean = inputs()["x"] / (4 * SIGMA_MAX)
+    out = net(**inputs(x=clean.clamp(-1, 1), sigma=torch.tensor([1e-4])))
+    # EDM: the skip's weight goes to 1 and the network's to sigma
+    assert (out - clean.clamp(-1, 1)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
+def test_noise_reaches_the_network_at_one_deviation_whatever_its_level(
+    net: StyleUNet, sigma: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # EDM: D = skip x + out F(x / total), so two noise levels show F the same picture
+    total = (sigma**2 + SIGMA_DATA**2) ** 0.5
+    unit = inputs()["x"] / SIGMA_MAX
+    fixed = net._embed(torch.zeros(1, len(STYLES)), torch.ones(1), torch.ones(1))
+    monkeypatch.setattr(net, "_embed", lambda *told: fixed)  # F is told nothing else
+
+    def network(level: float, whole: float) -> Tensor:
+        x, noise = unit * whole, torch.tensor([level])
+        net.train()  # sees past the clamp
+        estimate: Tensor = net(**inputs(x=x, sigma=noise))
+        net.eval()
+        return (estimate - SIGMA_DATA**2 / whole**2 * x) / (level * SIGMA_DATA / whole)
+
+    reference = network(2.0, (4.0 + SIGMA_DATA**2) ** 0.5)
+    assert torch.allclose(network(sigma, total), reference, atol=1e-3 * reference.abs().max())
+
+
+def test_training_sees_past_the_clamp(net: StyleUNet) -> None:
+    clamped = net(**inputs())
+    net.train()
+    free = net(**inputs())
+    net.eval()
+    assert free.abs().max() > 1.0
+    assert torch.equal(free.clamp(-1, 1), clamped)
+
+
+def test_network_is_lightweight() -> None:
+    assert sum(p.numel() for p in StyleUNet(UNetConfig()).parameters()) < 1_000_000
+
+
+def test_network_has_a_place_for_every_style() -> None:
+    assert UNetConfig().styles == len(STYLES)
+
+
+def test_shipped_network_is_sane() -> None:
+    net = weights.load_module("unet")
+    out = net(**inputs(64, 64))
+    assert torch.isfinite(out).all()
+    assert out.abs().max() <= 1.0
+    assert out.std() > 0.02  # not one colour
