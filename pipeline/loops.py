@@ -15,6 +15,11 @@ from lsd.pipeline.stage import Captured, Stage
 # Such pictures are not the model's own: fed back, they would be taken for it.
 _NO_HISTORY = FrameFlag.REPLACED | FrameFlag.PASSTHROUGH
 
+# The motion of a frame leads back to the last admitted picture. Where that is
+# not the one that the history came from (failed, replaced or bypassed frames
+# lie between), a few frames don't show; a longer gap is a cut.
+_STALE_FRAMES = 3
+
 # A live output that has nothing to wait for still looks at the clock this often.
 _LOOK_S = 0.1
 
@@ -108,7 +113,9 @@ class ComputeLoop:
         ]
         delay = edge.delay if edge is not None else 1
         self._history: deque[Frame | None] = deque([None] * delay, maxlen=delay)
-        self._settled_epoch = 0
+        self._epoch = 0
+        self._is_cut_off = False  # the history lies behind a jump of the picture
+        self._since_history = 0
 
     def run(self) -> None:
         """Work until the link before is drained; closes the link behind it."""
@@ -131,9 +138,12 @@ class ComputeLoop:
             StageError: a stage failed, and the run is to end for it.
         """
         frame, service_ns = flight.frame, 0
-        # The frame that the source jumped at may have been dropped, or failed:
+        # The frame that the picture jumped at may have been dropped, or failed:
         # the jump is news until a frame behind it has become history.
-        if flight.epoch != self._settled_epoch:
+        self._is_cut_off |= flight.epoch != self._epoch or self._since_history >= _STALE_FRAMES
+        self._epoch = flight.epoch
+        self._since_history += 1
+        if self._is_cut_off:
             frame = replace(frame, flags=frame.flags | FrameFlag.DISCONTINUITY)
         previous = self._history[0]
         ready_ns = flight.ready_ns
@@ -146,11 +156,12 @@ class ComputeLoop:
                 return None
             service_ns += end_ns - start_ns
             frame, ready_ns = result, end_ns
+            self._is_cut_off |= bool(frame.flags & FrameFlag.DISCONTINUITY)
             if step.is_fed_back and not frame.flags & _NO_HISTORY:
                 self._history.append(frame)
         self._failures.success()
         if not frame.flags & _NO_HISTORY:
-            self._settled_epoch = flight.epoch
+            self._is_cut_off, self._since_history = False, 0
         return Flight(frame, flight.epoch, ready_ns, service_ns)
 
     def _process(self, step: _Step, frame: Frame, previous: Frame | None) -> Frame | None:

@@ -217,6 +217,28 @@ def test_jump_is_told_until_a_frame_behind_it_becomes_history():
     assert jumps_of(blend) == [0, 3, 4, 5]
 
 
+def test_cut_that_a_stage_finds_is_told_again_when_its_frame_failed():
+    """As capture does: it compares pictures, the source knows nothing of a cut."""
+
+    def find_cut(frame, _):
+        cut = frame.seq == 3
+        return replace(frame, flags=frame.flags | FrameFlag.DISCONTINUITY) if cut else frame
+
+    finder, blend = FakeCompute("diffusion", find_cut), FakeCompute(work=fail_on(3))
+    run(FakeSource(6), finder, blend, CollectingSink())
+    assert jumps_of(blend) == [0, 3, 4]
+
+
+def test_history_that_is_too_far_behind_the_motion_is_a_jump():
+    def work(frame, _):
+        passed = frame.seq in (1, 4, 5, 6)
+        return replace(frame, flags=frame.flags | FrameFlag.PASSTHROUGH) if passed else frame
+
+    blend = FakeCompute(work=work)
+    run(FakeSource(9), blend, CollectingSink())
+    assert jumps_of(blend) == [0, 7]
+
+
 def test_jump_is_told_when_its_frame_was_superseded():
     first_is_in, three_is_in = threading.Event(), threading.Event()
 

@@ -156,7 +156,9 @@ class StyleUNet(nn.Module):
         return embedded
 
     def _trunk(self, inputs: Tensor, embedding: Tensor) -> Tensor:
-        h: Tensor = self.stem(F.pixel_unshuffle(inputs, 4))
+        # the same numbers as stem(pixel_unshuffle(inputs, 4)), without moving a pixel
+        patches = self.stem.weight.view(self.config.widths[0], -1, 4, 4)
+        h: Tensor = F.conv2d(inputs, patches, self.stem.bias, stride=4)
         for block in self.down4:
             h = block(h, embedding)
         skip4 = h
