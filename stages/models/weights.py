@@ -15,10 +15,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from lsd.pipeline.errors import WeightsError
 from lsd.stages.models.blendnet import BlendNet
+from lsd.stages.models.styles import STYLES
 from lsd.stages.models.unet import StyleUNet, UNetConfig
 
 FORMAT = "1"  # raised when the inputs or the meaning of a network change
@@ -81,6 +83,27 @@ def fingerprint(network: str) -> str:
     return hashlib.sha256(safetensors_path(network).read_bytes()).hexdigest()[:12]
 
 
+def check(network: str) -> dict[str, str]:
+    """Return what a weights file says about itself, if this code can read it.
+
+    Raises:
+        WeightsError: missing, damaged or of another version.
+    """
+    path = safetensors_path(network)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata: dict[str, str] = opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: damaged ({error}); reinstall livesd") from error
+    version = metadata.get("format", "none")
+    if version != FORMAT:
+        raise WeightsError(
+            f"{path}: weights of format {version}, this version of livesd reads format {FORMAT}; "
+            "install the livesd that they came with, or train again"
+        )
+    return metadata
+
+
 def load_module(network: str) -> nn.Module:
     """Build a network from its file, in evaluation mode.
 
@@ -90,32 +113,31 @@ def load_module(network: str) -> nn.Module:
     Raises:
         WeightsError: missing, damaged, of another version or another network.
     """
+    metadata = check(network)
     path = safetensors_path(network)
     try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: damaged ({error}); reinstall livesd") from error
-    version = metadata.get("format", "none")
-    if version != FORMAT:
-        raise WeightsError(
-            f"{path}: weights of format {version}, this version of livesd reads format {FORMAT}; "
-            "install the livesd that they came with, or train again"
-        )
-    module = _build(network, metadata)
     try:
+        module = _build(network, metadata)
         module.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"{path}: does not fit the network: {first}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        last = str(error).splitlines()[-1].strip()
+        raise WeightsError(
+            f"{path}: does not fit the network: {last}; is it another network's file?"
+        ) from error
     return module.eval().requires_grad_(False)
 
 
 def _build(network: str, metadata: dict[str, str]) -> nn.Module:
     if network == "blend":
         return BlendNet()
+    if "config" not in metadata:
+        raise ValueError("the sizes of its layers are not in its metadata")
     sizes = json.loads(metadata["config"])
+    if sizes["styles"] != len(STYLES):
+        raise ValueError(f"{sizes['styles']} styles, this version of livesd has {len(STYLES)}")
     return StyleUNet(
         UNetConfig(
             styles=sizes["styles"],
