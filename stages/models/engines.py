@@ -86,6 +86,7 @@ def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -
             f"engine {engine!r} needs the package {_PACKAGES[engine]}, which is not installed; "
             f"pip install {_PACKAGES[engine]}, or use --engine auto"
         )
+    weights.check(network)
     compiled = _compile(network, engine, example, threads)
     compiled(*example)
     return compiled
