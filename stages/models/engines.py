@@ -76,7 +76,7 @@ def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -
         threads: for the engine's own pool, 1 or more.
 
     Raises:
-        ConfigError: no such engine, or its package is not installed.
+        ConfigError: no such engine, or its package is not installed or does not load.
         WeightsError: a file is missing, damaged or of another version.
     """
     if engine not in _PACKAGES:
@@ -87,7 +87,13 @@ def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -
             f"pip install {_PACKAGES[engine]}, or use --engine auto"
         )
     weights.check(network)
-    compiled = _compile(network, engine, example, threads)
+    try:
+        compiled = _compile(network, engine, example, threads)
+    except ImportError as error:
+        raise ConfigError(
+            f"engine {engine!r}: the package {_PACKAGES[engine]} is installed but does not load "
+            f"({error}); reinstall it, or use --engine auto"
+        ) from error
     compiled(*example)
     return compiled
 
@@ -97,13 +103,16 @@ def fastest(network: str, example: tuple[Tensor, ...], threads: int) -> Engine:
 
     Which is fastest depends on the processor (int8 pays most with VNNI), so it
     is measured, not assumed. An earlier name in NAMES wins unless a later one
-    is clearly faster; torch is only taken when nothing else is here.
+    is clearly faster; torch is only taken when nothing else works here.
     """
     best, best_s = None, float("inf")
     for info in known():
         if not info.available or (info.name == "torch" and best is not None):
             continue
-        engine = load(network, info.name, example, threads)
+        try:
+            engine = load(network, info.name, example, threads)
+        except ConfigError:  # installed, but broken: the next one will do
+            continue
         seconds = _time(lambda e=engine: e(*example))  # type: ignore[misc]
         if seconds < best_s * (1.0 if best is None else _CLEARLY):
             best, best_s = engine, seconds
