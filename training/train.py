@@ -26,6 +26,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsd.pipeline.allocator import keep_freed_memory
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
 from lsd.stages.models.unet import StyleUNet, UNetConfig
 from training import data, history
@@ -199,7 +200,7 @@ class Trainer:
         part.rename(STATE)
 
     def resume(self) -> None:
-        state = torch.load(STATE, weights_only=True)
+        state = torch.load(STATE, weights_only=False)  # our own file
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -222,7 +223,7 @@ def _average_gradients(net: torch.nn.Module) -> None:
 
 def _process(rank: int, world: int, minutes: float, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.nice(5)
+    keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group("gloo", rank=rank, world_size=world)
