@@ -1,0 +1,141 @@
+"""The stages of a pipeline in one thread: a picture in, a frame out, nothing dropped.
+
+What measures or looks at single frames needs the real stages and the real
+delay edge, and neither threads nor deadlines.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from lsd.pipeline.clock import MonotonicClock
+from lsd.pipeline.config import PipelineConfig
+from lsd.pipeline.device import resolve_device
+from lsd.pipeline.errors import LsdError
+from lsd.pipeline.frame import Frame
+from lsd.pipeline.launch import build_graph
+from lsd.pipeline.loops import ComputeLoop
+from lsd.pipeline.params import ParamStore
+from lsd.pipeline.registry import Registry
+from lsd.pipeline.session import Flight, Session, Settings
+from lsd.pipeline.stage import Captured, Context, Described
+
+_FOREVER = Settings(
+    live=False,
+    rate_hz=1.0,  # only a pacer asks for it, and there is none
+    latency_ns=None,
+    on_error="stop",
+    warmup_frames=0,
+    max_frames=None,
+    max_duration_ns=None,
+)
+
+
+class Chain:
+    """All stages of `config` but the sink, opened file to file; a context manager.
+
+    Args:
+        config: a validated pipeline; its `live` and its outputs have no say.
+        registry: where stage kinds come from; by default, what is installed.
+        only_source: open nothing behind the source; `read` works, `advance` does not.
+
+    Raises:
+        GraphError: the stages do not fit together.
+        ConfigError: the device is not there.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        registry: Registry | None = None,
+        *,
+        only_source: bool = False,
+    ) -> None:
+        graph = build_graph(config, registry)
+        uses_cuda = any("cuda" in getattr(stage, "devices", ()) for stage in graph.stages)
+        params = ParamStore(config.stages)
+        context = Context(
+            size=config.size,
+            rate_hz=config.rate_hz,
+            live=False,
+            device=resolve_device(config.device, stages_use_cuda=uses_cuda),
+            clock=MonotonicClock(),
+            params=params.snapshot(),
+        )
+        self._stages = graph.stages[:1] if only_source else graph.stages[:-1]
+        self._session = Session(graph, _FOREVER, context, params)
+        self._loop = ComputeLoop(self._session)
+        self._seq = self._epoch = 0
+
+    def __enter__(self) -> Self:
+        """Open the stages in order; an error closes those that were tried."""
+        try:
+            for stage in self._stages:
+                stage.open(self._session.stage_context)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    @property
+    def messages(self) -> list[str]:
+        """What the stages had to tell the user."""
+        return self._session.stage_context.messages
+
+    def read(self) -> Captured | None:
+        """Return the source's next picture at once; None at its end.
+
+        Raises:
+            SourceError: the source is broken.
+        """
+        return self._session.graph.source.read()
+
+    def advance(self, captured: Captured) -> Frame | None:
+        """Take one picture through all stages; None where one of them returned none.
+
+        Args:
+            captured: the picture; `discontinuity` cuts it off from those before.
+
+        Raises:
+            StageError: a stage failed.
+        """
+        if captured.discontinuity or self._seq == 0:
+            self._epoch += 1
+        now_ns = self._session.clock.now_ns()
+        frame = Frame(
+            seq=self._seq,
+            pts_ns=captured.pts_ns,
+            captured_ns=now_ns,
+            deadline_ns=None,
+            data=captured.picture,
+            source=captured.picture,
+            motion=None,
+            params=self._session.params.snapshot(),
+        )
+        self._seq += 1
+        flight = self._loop.advance(Flight(frame, self._epoch, now_ns))
+        return None if flight is None else flight.frame
+
+    def facts(self) -> dict[str, str | int]:
+        """Return what the stages say about themselves ("model", "engine", ...)."""
+        facts: dict[str, str | int] = {}
+        for stage in self._stages:
+            if isinstance(stage, Described):
+                facts = {**stage.describe(), **facts}
+        return facts
+
+    def _close(self) -> None:
+        for stage in reversed(self._stages):
+            try:
+                stage.close()
+            except LsdError as error:
+                self._session.stage_context.warn(f"stage {stage.name!r}: {error}")
