@@ -24,6 +24,7 @@ from lsd.stages.models.bank import MemoryBank
 
 _THUMB = 8  # the key is an 8x8 thumbnail of the input
 _ALIKE = 0.90  # cosine from which a recalled scene counts; full trust at 1
+_SETTLES = 15  # frames in which the blend lets any past fade by a factor of ten
 
 
 class MemoryOptions(StageOptions):
@@ -63,6 +64,7 @@ class Memory:
         values = 3 * GRID * GRID + 3
         self._bank = MemoryBank(options.capacity, 3 * _THUMB * _THUMB, values)
         self._since_learned = 0
+        self._unsettled = 0
         self._look: object = None
         if self._reference is None:
             self._reference = Reference.open(context)
@@ -101,7 +103,12 @@ class Memory:
             change = float((now.float() - then.float()).abs().mean()) / 255.0
         last = None if previous is None else previous.data
         if previous is not None and previous.params is not frame.params:
-            change = None  # a new style may jump as it likes
+            self._unsettled = _SETTLES
+        if self._unsettled:
+            # a new style may jump as it likes, and while the old one fades out of
+            # the last output, each of its frames is far from that
+            self._unsettled -= 1
+            change = None
         return guards.verdict(frame.data, frame.source, last, change)
 
     def _correct(self, frame: Frame, options: MemoryOptions) -> Picture:

@@ -284,3 +284,12 @@ def test_stage_leaves_its_input_alone() -> None:
     copy = given.clone()
     rig.step(given)
     assert torch.equal(given, copy)
+
+
+def test_jump_after_a_switch_of_style_has_settled_is_replaced() -> None:
+    rig = Rig()
+    rig.step(smooth(0), previous=frame(params(), data=smooth(0)))  # another snapshot
+    for _ in range(14):
+        assert not rig.step(smooth(0) + 0.6, previous=rig.past(smooth(0))).flags
+    done = rig.step(smooth(0) + 0.6, previous=rig.past(smooth(0)))
+    assert done.flags == FrameFlag.REPLACED
