@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import cv2
 import numpy as np
 import typer
 
@@ -224,5 +223,4 @@ class Progress:
 
 
 if __name__ == "__main__":
-    cv2.setNumThreads(1)
     app()

@@ -44,7 +44,7 @@ def encode(sheet: Pixels) -> bytes:
     """Pack pixels as PNG, without their lowest bits."""
     middle = 1 << _LOW_BITS >> 1
     coarse = sheet >> _LOW_BITS << _LOW_BITS | middle
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 6]  # 9: 2 % smaller, four times as slow
     done, data = cv2.imencode(".png", cv2.cvtColor(coarse, cv2.COLOR_RGB2BGR), options)
     assert done, "OpenCV cannot write PNG"
     return data.tobytes()
