@@ -142,14 +142,18 @@ class _Torch:
     name = "torch"
 
     def __init__(self, network: str, threads: int) -> None:
-        # one pool for the whole process: torch's elementwise ops beside another
-        # engine must not spin either
-        torch.set_num_threads(threads)
+        self._threads = threads
         self._module = weights.load_module(network)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return self._module(*inputs)  # type: ignore[no-any-return]
+        # the pool belongs to the whole process: only the network gets the threads,
+        # the small ops around it run on one and don't spin beside other engines
+        torch.set_num_threads(self._threads)
+        try:
+            with torch.inference_mode():
+                return self._module(*inputs)  # type: ignore[no-any-return]
+        finally:
+            torch.set_num_threads(1)
 
 
 class _OpenVino:

@@ -9,6 +9,7 @@ that seed, motion and picture belong together.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ _NO_MAP: Any = None  # OpenCV's type stubs want a second map
 _OFFSETS = ((0.0, 0.0), (211.0, 97.0))  # the two layers look at different places of the tile
 
 
+@lru_cache(maxsize=4)
 def noise_tile(seed: int) -> Array:
     """Draw a periodic tile of band-limited Gaussian noise.
 
@@ -43,7 +45,9 @@ def noise_tile(seed: int) -> Array:
         low_pass = np.exp(-2.0 * (np.pi * length) ** 2 * frequency)
         band = np.fft.irfft2(np.fft.rfft2(white[..., channel]) * low_pass, (TILE, TILE))
         tile[..., channel] = band / band.std()
-    return np.clip(np.round(128.0 + _LEVEL * tile), 0, 255).astype(np.uint8)
+    pixels = np.clip(np.round(128.0 + _LEVEL * tile), 0, 255).astype(np.uint8)
+    pixels.setflags(write=False)  # shared by all who ask for this seed
+    return pixels
 
 
 class TextureField:
