@@ -134,10 +134,10 @@ class Batch:
         """Draw a noise level and the picture at it: mostly as sampling meets them."""
         count = len(self.frame)
         kind = rng.random()
-        if kind < 0.62:  # the first step, and the only one of one-step sampling
+        if kind < 0.50:  # the first step, and the only one of one-step sampling
             return self.noise * SIGMA_MAX, torch.full((count,), SIGMA_MAX)
-        if kind < 0.85:  # a later step, from the network's own estimate
-            steps = int(rng.choice([2, 2, 2, 4, 8, 20]))
+        if kind < 0.88:  # a later step, from the network's own estimate
+            steps = int(rng.choice([2, 2, 2, 3, 4, 8, 20]))
             sigma = noise_levels(steps)[int(rng.integers(1, steps))]
             with torch.no_grad():
                 top = torch.full((count,), SIGMA_MAX)
