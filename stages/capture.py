@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
+from pydantic import field_validator
 
+from lsd.pipeline.errors import SourceError
 from lsd.pipeline.frame import PIXELS, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Captured, Context
@@ -16,7 +18,7 @@ from lsd.stages.motion import MotionEstimator
 from lsd.stages.sources.fit import FitRule, fit
 from lsd.stages.sources.pacing import Decimator, Playback
 from lsd.stages.sources.shot import Shot, Source
-from lsd.stages.sources.table import open_source
+from lsd.stages.sources.table import check_input, open_source
 
 _CLOSE_PATIENCE_S = 2.0
 
@@ -41,6 +43,16 @@ class CaptureOptions(StageOptions):
         "Live, from a file: true plays it at its own speed, false shows one of its pictures at "
         "each tick of rate_hz; cameras and streams set their own pace",
     )
+
+    @field_validator("input")
+    @classmethod
+    def _input_can_be(cls, text: str) -> str:
+        try:
+            check_input(text)
+        except SourceError as error:
+            # pydantic adds where it stands
+            raise ValueError(str(error).removeprefix(f"{text}: ")) from error
+        return text
 
 
 class Capture:

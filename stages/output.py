@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator
 
 from lsd.kernels.ops import tensor_to_frame
 from lsd.pipeline.errors import SinkError
@@ -12,7 +14,7 @@ from lsd.pipeline.frame import TENSOR, Frame, FrameSpec
 from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.sinks.sink import Pixels, SinkSettings
-from lsd.stages.sinks.table import local_path, open_sink
+from lsd.stages.sinks.table import check_output, local_path, open_sink
 from lsd.stages.sinks.writer import Writer
 from lsd.stages.sources.table import local_path as input_path
 
@@ -21,10 +23,19 @@ _FINISH_S = 30.0
 _KILLED_S = 1.0
 
 
+def _possible(text: str) -> str:
+    try:
+        check_output(text)
+    except SinkError as error:
+        # pydantic adds where it stands
+        raise ValueError(str(error).removeprefix(f"{text}: ")) from error
+    return text
+
+
 class OutputOptions(StageOptions):
     """Options of the output stage."""
 
-    outputs: list[str] = restart_field(
+    outputs: list[Annotated[str, AfterValidator(_possible)]] = restart_field(
         ["null://"],
         "Where pictures go, any number at once: out/demo.mp4 or .mkv, a folder ending in / or a "
         "pattern such as frames/%06d.png, mjpeg://127.0.0.1:8090 (a page for the browser), null://",

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from clips import PERIOD_NS, context, frame_of, write_video
+from pydantic import ValidationError
 
 import lsd.stages.capture
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import SourceError
 from lsd.pipeline.frame import FrameFlag
 from lsd.pipeline.stage import Captured, Context, SourceStage
-from lsd.stages.capture import Capture
+from lsd.stages.capture import Capture, CaptureOptions
 from lsd.stages.sources.shot import Shot
 
 MS = 1_000_000
@@ -46,6 +47,27 @@ def test_fit_rule_is_the_users() -> None:
     assert (padded[0, 0] == 0).all()
     cropped = opened(context(fit="crop", input="test://checker?size=128x32")).read().picture
     assert (cropped[0, 0] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("tset://bars", r"unknown kind of input 'tset://'; did you mean 'test'\?"),
+        ("asset://citty", r"there is no such clip; did you mean 'city'\?"),
+        ("test://bras", r"no such test pattern; did you mean 'bars'\?"),
+        ("test://bars?rate=fast", "rate is 'fast', expected pictures a second"),
+        ("v4l2:///dev/video0?size=big", "size is 'big', expected such as 640x480"),
+        ("", "is empty; name a file"),
+    ],
+)
+def test_impossible_input_is_found_without_opening_it(text: str, complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        CaptureOptions(kind="capture", input=text)
+
+
+@pytest.mark.parametrize("text", ["nosuch.mp4", "dshow://Cam", "rtsp://nowhere/x", "/dev/video9"])
+def test_input_that_may_be_on_another_machine_passes_the_check(text: str) -> None:
+    assert CaptureOptions(kind="capture", input=text).input == text
 
 
 def test_file_to_file_hands_over_every_picture_with_its_own_time(tmp_path: Path) -> None:

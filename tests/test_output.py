@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import PERIOD_NS, context, read_video, tensor_frame
+from pydantic import ValidationError
 
 import lsd.stages.output
 from lsd.pipeline.errors import SinkError
 from lsd.pipeline.frame import TENSOR
 from lsd.pipeline.stage import Context, SinkStage
-from lsd.stages.output import Output
+from lsd.stages.output import Output, OutputOptions
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -190,6 +191,18 @@ def test_failed_open_closes_the_sinks_before_it(monkeypatch: pytest.MonkeyPatch)
         output.open(context(outputs=["a.mp4", "b.mp4"]))
     output.close()
     assert first.is_closed
+
+
+def test_impossible_outputs_are_found_without_opening_them() -> None:
+    outputs = ["a.mp4", "a.avi", "mjpg://127.0.0.1", "mjpeg://0.0.0.0:80", "x.png", "null://x", ""]
+    with pytest.raises(ValidationError) as caught:
+        OutputOptions(kind="output", outputs=outputs)
+    complaints = {error["loc"][1]: error["msg"] for error in caught.value.errors()}
+    assert sorted(complaints) == [1, 2, 3, 4, 5, 6]
+    assert "unknown kind of output file '.avi'; write .mp4" in complaints[1]
+    assert "did you mean 'mjpeg'?" in complaints[2]
+    assert "to the whole network" in complaints[3]
+    assert "holds no number" in complaints[4]
 
 
 def test_real_files_come_out_together(tmp_path: Path) -> None:

@@ -26,8 +26,6 @@ class PngSequence:
     """
 
     def __init__(self, pattern: Path, label: str) -> None:
-        if len(_NUMBER.findall(pattern.name)) != 1 or pattern.name.count("%") != 1:
-            raise SinkError(f"{label}: holds no number such as frames/%06d.png")
         self.where = str(pattern)
         self._pattern = pattern
         self._count = 0
@@ -59,6 +57,18 @@ def open_sink(uri: Uri, settings: SinkSettings) -> PngSequence:
     Raises:
         SinkError: the pattern holds no number, or the folder cannot be written.
     """
+    return PngSequence(pattern_of(uri), uri.text)
+
+
+def pattern_of(uri: Uri) -> Path:
+    """Return the path whose last part holds the number.
+
+    Raises:
+        SinkError: it holds none.
+    """
     path = Path(uri.rest).expanduser()
     is_pattern = path.suffix.lower() == ".png" and not uri.rest.endswith("/")
-    return PngSequence(path if is_pattern else path / DEFAULT_NAME, uri.text)
+    pattern = path if is_pattern else path / DEFAULT_NAME
+    if len(_NUMBER.findall(pattern.name)) != 1 or pattern.name.count("%") != 1:
+        raise SinkError(f"{uri.text}: holds no number such as frames/%06d.png")
+    return pattern

@@ -117,6 +117,16 @@ def open_sink(uri: Uri, settings: SinkSettings) -> Preview:
     Raises:
         SinkError: a bad address, a port in use, or a public address without leave.
     """
+    host, port, is_public = address_of(uri)
+    return Preview(host, port, uri.text, is_public=is_public)
+
+
+def address_of(uri: Uri) -> tuple[str, int, bool]:
+    """Return host, port, and whether it may be reached from other machines.
+
+    Raises:
+        SinkError: a bad address, or a public one without leave.
+    """
     if complaint := uri.unknown("public"):
         raise SinkError(complaint)
     try:
@@ -132,8 +142,7 @@ def open_sink(uri: Uri, settings: SinkSettings) -> Preview:
             f"{uri.text}: would show the pictures to the whole network; use 127.0.0.1, "
             "or add ?public=1 if that is meant"
         )
-    port = DEFAULT_PORT if port is None else port
-    return Preview(host, port, uri.text, is_public=is_public)
+    return host, DEFAULT_PORT if port is None else port, is_public
 
 
 def encode_jpeg(pixels: Pixels) -> bytes:

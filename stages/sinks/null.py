@@ -27,6 +27,15 @@ def open_sink(uri: Uri, settings: SinkSettings) -> Null:
     Raises:
         SinkError: the URI says more than null://.
     """
+    check(uri)
+    return Null()
+
+
+def check(uri: Uri) -> None:
+    """Refuse a URI that says more than null://.
+
+    Raises:
+        SinkError: it does.
+    """
     if uri.rest or uri.query:
         raise SinkError(f"{uri.text}: takes nothing after null://")
-    return Null()

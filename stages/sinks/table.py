@@ -28,23 +28,46 @@ def open_sink(text: str, settings: SinkSettings) -> Sink:
     Raises:
         SinkError: it cannot be written or is unknown; the message says why.
     """
-    path = local_path(text)
-    if path is None:
-        uri = parse_uri(text)
-        if uri.scheme not in OPENERS:
-            hint = did_you_mean(uri.scheme, OPENERS, "outputs are a path or one of")
-            raise SinkError(f"{text}: unknown kind of output '{uri.scheme}://'; {hint}")
+    uri = _known_uri(text)
+    if uri.scheme:
         return OPENERS[uri.scheme](uri, settings)
-    uri = Uri(text, "", path, {})
-    suffix = Path(path).suffix.lower()
-    if path.endswith("/") or suffix == ".png" or Path(path).is_dir():
-        return images.open_sink(uri, settings)
-    if suffix in video.FORMATS:
-        return video.open_sink(uri, settings)
-    raise SinkError(
-        f"{text}: unknown kind of output file {suffix!r}; write .mp4, .mkv, a folder ending "
-        "in /, or a pattern such as frames/%06d.png"
-    )
+    return images.open_sink(uri, settings) if _is_pictures(uri) else video.open_sink(uri, settings)
+
+
+def check_output(text: str) -> None:
+    """Refuse an output that is wrong on every machine; nothing is opened.
+
+    Raises:
+        SinkError: an unknown kind, or a bad address.
+    """
+    uri = _known_uri(text)
+    if uri.scheme == "mjpeg":
+        mjpeg.address_of(uri)
+    elif uri.scheme == "null":
+        null.check(uri)
+    elif _is_pictures(uri):
+        images.pattern_of(uri)
+
+
+def _known_uri(text: str) -> Uri:
+    """Return what `text` names; a path has no scheme."""
+    path = local_path(text)
+    uri = parse_uri(text) if path is None else Uri(text, "", path, {})
+    if uri.scheme and uri.scheme not in OPENERS:
+        hint = did_you_mean(uri.scheme, OPENERS, "outputs are a path or one of")
+        raise SinkError(f"{text}: unknown kind of output '{uri.scheme}://'; {hint}")
+    suffix = Path(uri.rest).suffix.lower()
+    if not (uri.scheme or _is_pictures(uri) or suffix in video.FORMATS):
+        raise SinkError(
+            f"{text}: unknown kind of output file {suffix!r}; write .mp4, .mkv, a folder ending "
+            "in /, or a pattern such as frames/%06d.png"
+        )
+    return uri
+
+
+def _is_pictures(uri: Uri) -> bool:
+    path = Path(uri.rest)
+    return uri.rest.endswith("/") or path.suffix.lower() == ".png" or path.is_dir()
 
 
 def local_path(text: str) -> str | None:

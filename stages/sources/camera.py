@@ -29,11 +29,19 @@ def open_source(uri: Uri, context: Context, loop: bool) -> Reconnecting:
     Raises:
         SourceError: not there, busy, not allowed, or not of this system.
     """
+    device, options = request_of(uri)
+    return Reconnecting(lambda: _connect(uri, device, options), f"camera {device}", context)
+
+
+def request_of(uri: Uri) -> tuple[str, dict[str, str]]:
+    """Return the device that `uri` names, and what to ask its driver for.
+
+    Raises:
+        SourceError: it names none, or asks for something unknown.
+    """
     if complaint := uri.unknown("size", "rate", "format"):
         raise SourceError(complaint)
-    options = _options(uri)
-    device = _device(uri)
-    return Reconnecting(lambda: _connect(uri, device, options), f"camera {device}", context)
+    return _device(uri), _options(uri)
 
 
 def _device(uri: Uri) -> str:

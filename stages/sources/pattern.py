@@ -79,17 +79,25 @@ def open_source(uri: Uri, context: Context, loop: bool) -> TestPattern:
     Raises:
         SourceError: unknown name or option, or a value out of range.
     """
+    return TestPattern(uri.rest, settings_of(uri, context.size, context.rate_hz))
+
+
+def settings_of(uri: Uri, size: Size, rate_hz: float) -> PatternSettings:
+    """Read what `uri` says; `size` and `rate_hz` stand in for what it leaves out.
+
+    Raises:
+        SourceError: unknown name or option, or a value out of range.
+    """
     if uri.rest not in MOTION:
         hint = did_you_mean(uri.rest, MOTION, "the patterns are")
         raise SourceError(f"{uri.text}: no such test pattern; {hint}")
     if complaint := uri.unknown("size", "rate", "frames", "seed"):
         raise SourceError(complaint)
-    size = parse_size(uri.query.get("size", str(context.size)))
-    if size is None or max(size) > 8192:
+    wanted = parse_size(uri.query.get("size", str(size)))
+    if wanted is None or max(wanted) > 8192:
         raise _refusal(uri, "size", "a size such as 256x256, at most 8192x8192")
     frames = _count(uri, "frames") if "frames" in uri.query else None
-    settings = PatternSettings(size, _rate(uri, context.rate_hz), frames, _count(uri, "seed"))
-    return TestPattern(uri.rest, settings)
+    return PatternSettings(wanted, _rate(uri, rate_hz), frames, _count(uri, "seed"))
 
 
 def _rate(uri: Uri, default: float) -> float:

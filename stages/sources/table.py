@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from lsd.pipeline.errors import SourceError
+from lsd.pipeline.frame import Size
 from lsd.pipeline.stage import Context
 from lsd.pipeline.suggest import did_you_mean
 from lsd.stages.sources import camera, images, network, pattern, video
@@ -42,11 +43,23 @@ def open_source(text: str, context: Context, *, loop: bool) -> Source:
         is_pictures = path.is_dir() or text.endswith("/") or path.suffix.lower() in images.SUFFIXES
         opener: Opener = images.open_source if is_pictures else video.open_source
         return opener(uri, context, loop)
-    uri = parse_uri(text)
-    if uri.scheme not in OPENERS:
-        hint = did_you_mean(uri.scheme, [*OPENERS, "asset", "file"], "inputs are a path or one of")
-        raise SourceError(f"{text}: unknown kind of input '{uri.scheme}://'; {hint}")
+    uri = _known_uri(text)
     return OPENERS[uri.scheme](uri, context, loop)
+
+
+def check_input(text: str) -> None:
+    """Refuse an input that is wrong on every machine; nothing is opened.
+
+    Raises:
+        SourceError: an unknown kind, name or option.
+    """
+    if local_path(text) is not None:
+        return
+    uri = _known_uri(text)
+    if uri.scheme == "test":
+        pattern.settings_of(uri, Size(256, 256), 25.0)
+    elif uri.scheme in camera.SYSTEMS:
+        camera.request_of(uri)
 
 
 def local_path(text: str) -> Path | None:
@@ -63,6 +76,14 @@ def local_path(text: str) -> Path | None:
     if uri.scheme == "file":
         return Path(unquote(uri.rest))
     return _asset(uri) if uri.scheme == "asset" else None
+
+
+def _known_uri(text: str) -> Uri:
+    uri = parse_uri(text)
+    if uri.scheme not in OPENERS:
+        hint = did_you_mean(uri.scheme, [*OPENERS, "asset", "file"], "inputs are a path or one of")
+        raise SourceError(f"{text}: unknown kind of input '{uri.scheme}://'; {hint}")
+    return uri
 
 
 def _asset(uri: Uri) -> Path:
