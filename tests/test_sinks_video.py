@@ -72,9 +72,10 @@ def test_live_times_count_from_the_first_picture(tmp_path: Path) -> None:
     assert [time for _, time in read_video(tmp_path / "a.mp4")] == pytest.approx([0, 0.04])
 
 
-def test_equal_times_are_moved_apart(tmp_path: Path) -> None:
-    write(tmp_path / "a.mp4", [0, 0, 0, PERIOD_NS], live=True)
-    times = [time for _, time in read_video(tmp_path / "a.mp4")]
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_equal_times_are_moved_apart(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, [0, 0, 0, PERIOD_NS], live=True)
+    times = [time for _, time in read_video(tmp_path / name)]
     assert len(times) == 4
     assert times == sorted(set(times))
 

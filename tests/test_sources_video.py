@@ -103,6 +103,14 @@ def test_truncated_video_plays_up_to_the_damage(tmp_path: Path, name: str) -> No
     assert "truncated or damaged" in message
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_video_that_begins_late_is_not_taken_for_truncated(tmp_path: Path, name: str) -> None:
+    path = write_video(tmp_path / name, count=5, ticks=[5000, 5040, 5080, 5120, 5160])
+    ctx = context()
+    assert [shot.pts_ns for shot in play(path, ctx)] == [n * 40_000_000 for n in range(5)]
+    assert ctx.messages == []
+
+
 def test_damaged_packets_are_skipped_and_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mov", count=10, codec="png", pix_fmt="rgb24")
     data = bytearray(path.read_bytes())

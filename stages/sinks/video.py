@@ -66,6 +66,8 @@ class VideoFile:
         self._first_ns = 0
         self._last = -1
         self._step = round(TICKS / settings.rate_hz)
+        # No two pictures at one time: mp4 counts in our ticks, Matroska in milliseconds.
+        self._least = 1 if FORMATS[path.suffix.lower()] != "matroska" else TICKS // 1000
         check_writable(path, label)
 
     def write(self, pixels: Pixels, pts_ns: int) -> None:
@@ -74,7 +76,7 @@ class VideoFile:
             self._first_ns = pts_ns
         ticks = round((pts_ns - self._first_ns) * TICKS / 1_000_000_000)
         if self._last >= 0:
-            ticks = max(ticks, self._last + 1)  # a muxer refuses equal time stamps
+            ticks = max(ticks, self._last + self._least)
             self._step = ticks - self._last
         self._last = ticks
         # BT.709 and tagged so: untagged, players guess the matrix from the size.

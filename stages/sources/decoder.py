@@ -75,10 +75,15 @@ class Decoder:
     def duration_ns(self) -> int | None:
         """Return how long the video lasts as far as the header knows, else None."""
         if self._stream.duration:
-            return _nanoseconds(self._stream.duration, self._stream.time_base)
-        if self._container.duration and len(self._container.streams) == 1:
-            return int(self._container.duration) * 1000
-        return None
+            duration = _nanoseconds(self._stream.duration, self._stream.time_base)
+        elif self._container.duration and len(self._container.streams) == 1:
+            duration = int(self._container.duration) * 1000
+        else:
+            return None
+        # Matroska counts from 0, even where the first picture is later.
+        is_end = self._container.format.name.startswith("matroska")
+        begin = _nanoseconds(self._first_pts or 0, self._stream.time_base) if is_end else 0
+        return max(0, duration - begin)
 
     def is_segmented(self) -> bool:
         """Return whether it arrives in pieces of several seconds (HLS, DASH)."""

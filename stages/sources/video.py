@@ -26,7 +26,6 @@ class VideoFile:
         self._context, self._loop = context, loop
         self._base_ns = 0
         self._decoder = _open(path, label)
-        self._declared = self._decoder.declared()
         self.period_ns = self._decoder.period_ns
         # The first picture is decoded here, so that a file without one fails at
         # the start and not in the middle of a run.
@@ -35,6 +34,7 @@ class VideoFile:
             self._decoder.close()
             why = f"; {self._decoder.error}" if self._decoder.error else ""
             raise SourceError(f"{label}: not a video that can be read (no picture decodes{why})")
+        self._declared = self._decoder.declared()
 
     def read(self) -> Shot | None:
         first, self._first = self._first, None
