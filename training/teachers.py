@@ -151,16 +151,16 @@ def _stretch(noise: Array, degrees: int) -> Array:
     return np.asarray(cv2.filter2D(noise, -1, kernel if degrees > 0 else kernel[:, ::-1].copy()))
 
 
+def _wobble(x: Array, reach: float, across: Array, down: Array) -> Array:
+    """Fetch each pixel from up to about 3 * reach pixels away, where the field says."""
+    h, w = x.shape[:2]
+    at_x, at_y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    where = at_x + reach * across, at_y + reach * down
+    return np.asarray(cv2.remap(x, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+
+
 def brush(frame: Array, field: Array) -> Array:
-    h, w = frame.shape[:2]
-    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    dab = cv2.remap(
-        _blur(frame, 1.6),
-        x + 2.2 * field[..., 1],
-        y + 2.2 * field[..., 2],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT,
-    )
+    dab = _wobble(_blur(frame, 1.6), 2.2, field[..., 1], field[..., 2])
     grey = _luma(dab)[..., None]
     vivid = np.clip(grey + (dab - grey) * 2.4, 0, 1)
     vivid = _levels(np.clip((vivid - 0.08) * 1.45, 0, 1), 5, 2.2)
@@ -178,15 +178,7 @@ def charcoal(frame: Array, field: Array) -> Array:
 
 
 def aquarelle(frame: Array, field: Array) -> Array:
-    h, w = frame.shape[:2]
-    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    wash = cv2.remap(
-        _blur(frame, 2.0),
-        x + 1.8 * field[..., 2],
-        y + 1.8 * field[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REFLECT,
-    )
+    wash = _wobble(_blur(frame, 2.0), 1.8, field[..., 2], field[..., 1])
     grey = _luma(wash)[..., None]
     colour = np.clip(grey + (wash - grey) * 2.2, 0, 1)
     pale = 0.50 + 0.50 * _levels(np.clip(colour * 1.25, 0, 1), 4, 2.0)
