@@ -11,7 +11,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -68,8 +68,20 @@ def psnr(a: Array, b: Array) -> float:
     return float(-10 * np.log10(np.mean((a - b) ** 2) + 1e-12))
 
 
-def judge(clip: str, style: str, steps: int, engine: EngineName) -> dict[str, float]:
-    """Return mean PSNRs over the last JUDGED of FRAMES frames, in dB."""
+class Verdict(NamedTuple):
+    """How a style did on a clip.
+
+    Attributes:
+        figures: mean PSNRs over the last JUDGED of FRAMES frames, in dB.
+        pictures: the last frame's input, teacher and output, float32 [H, W, 3] in [0, 1].
+    """
+
+    figures: dict[str, float]
+    pictures: tuple[Array, Array, Array]
+
+
+def judge(clip: str, style: str, steps: int, engine: EngineName) -> Verdict:
+    """Run a style over a clip through the real stages, beside its teacher."""
     options = {
         "diffusion": DiffusionOptions(styles={style: 1.0}, steps=steps, seed=SEED, engine=engine),
         "memory": MemoryOptions(),
@@ -100,8 +112,20 @@ def judge(clip: str, style: str, steps: int, engine: EngineName) -> dict[str, fl
             teacher = np.clip(TEACHERS[style](x, field.sample()), 0, 1)
             y = (frame.data[0].permute(1, 2, 0).numpy() + 1) / 2
             rows.append((psnr(y, teacher), psnr(x, teacher), psnr(y, x)))
-    to_teacher, strength, to_input = np.mean(rows, axis=0)
-    return {"teacher": float(to_teacher), "strength": float(strength), "input": float(to_input)}
+    to_teacher, strength, to_input = (float(mean) for mean in np.mean(rows, axis=0))
+    figures = {"teacher": to_teacher, "strength": strength, "input": to_input}
+    return Verdict(figures, (x, teacher, y))
+
+
+def sheet(path: Path, rows: dict[str, list[tuple[Array, Array, Array]]]) -> None:
+    """Write a picture: for each clip its input, then the styles; six to a row."""
+    lines = []
+    for pictures in rows.values():
+        tiles = [pictures[0][0], *(output for _, _, output in pictures)]
+        tiles += [np.ones_like(tiles[0])] * (-len(tiles) % 6)
+        lines += [np.concatenate(tiles[i : i + 6], axis=1) for i in range(0, len(tiles), 6)]
+    grid = np.clip(np.concatenate(lines), 0, 1)[..., ::-1] * 255
+    cv2.imwrite(str(path), grid.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def main() -> None:
@@ -110,16 +134,19 @@ def main() -> None:
     parser.add_argument("--engine", default="openvino-int8")
     parser.add_argument("--styles", nargs="+", default=list(TEACHERS))
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--sheet", type=Path, help="also write the last frames to this .jpg")
     arguments = parser.parse_args()
     data.prepare()
-    figures = []
+    figures, rows = [], {clip: [] for clip in CLIPS}
     print(
         f"{'style':10} {'clip':9} {'steps':>5} {'y:teacher':>9} {'x:teacher':>9} {'y:x':>6}  (dB)"
     )
     for style in arguments.styles:
         for clip in CLIPS:
             for steps in arguments.steps:
-                row = judge(clip, style, steps, arguments.engine)
+                row, pictures = judge(clip, style, steps, arguments.engine)
+                if steps == arguments.steps[0]:
+                    rows[clip].append(pictures)
                 figures.append({"style": style, "clip": clip, "steps": steps} | row)
                 print(
                     f"{style:10} {clip:9} {steps:5} {row['teacher']:9.2f} {row['strength']:9.2f} "
@@ -128,6 +155,8 @@ def main() -> None:
                 )
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.sheet:
+        sheet(arguments.sheet, rows)
 
 
 if __name__ == "__main__":
