@@ -106,7 +106,9 @@ def test_what_a_killed_run_leaves_behind_plays(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_what_a_full_disk_holds_plays(tmp_path: Path, name: str) -> None:
+def test_what_a_full_disk_holds_plays(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / name
     sink = open_sink(str(path), SinkSettings(SIZE, 25.0, True))
     sink._start(io.BufferedWriter(FullDisk(path, 30_000)))
@@ -117,6 +119,20 @@ def test_what_a_full_disk_holds_plays(tmp_path: Path, name: str) -> None:
     with pytest.raises((OSError, ValueError)):
         sink.close()
     assert len(read_video(path)) >= 3
+    assert capfd.readouterr().err == ""
+
+
+def test_full_disk_at_the_very_start_is_one_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.mkv"
+    sink = open_sink(str(path), SinkSettings(SIZE, 25.0, True))
+    sink._start(io.BufferedWriter(FullDisk(path, 0)))
+    with pytest.raises(OSError, match="No space left"):
+        sink.write(picture(0), 0)
+    with pytest.raises((OSError, ValueError)):
+        sink.close()
+    assert capfd.readouterr().err == ""  # PyAV prints what it cannot raise
 
 
 def test_earlier_output_is_kept_until_the_first_picture(tmp_path: Path) -> None:

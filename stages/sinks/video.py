@@ -53,6 +53,45 @@ CODECS = {
 }
 
 
+class _Disk:
+    """Our file as libav gets it: a failed write is kept for us to raise.
+
+    libav writes on after a failure, and PyAV prints a traceback for each
+    further exception that it meets before it can raise the first.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self.tell = file.tell
+
+    def write(self, data: bytes) -> int:
+        if self._error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if self._error is None:
+            try:
+                return self._file.seek(offset, whence)
+            except OSError as error:  # what was buffered is written first
+                self._error = error
+        return offset
+
+    def flush(self) -> None:
+        """Write what is buffered.
+
+        Raises:
+            OSError: this, or a write before it, has failed.
+        """
+        if self._error is not None:
+            raise self._error
+        self._file.flush()
+
+
 class VideoFile:
     """Writes one video; the file is touched only when the first picture comes."""
 
@@ -98,6 +137,7 @@ class VideoFile:
         try:
             container.mux(self._stream.encode(None))
             container.close()
+            self._disk.flush()
             file.close()
         finally:
             # After a failed write these fail again; the first error is the one to tell.
@@ -117,7 +157,8 @@ class VideoFile:
         os.environ.setdefault("SVT_LOG", "1")  # else its AV1 encoder prints a page to stderr
         name = FORMATS[self._path.suffix.lower()]
         pieces = _CLUSTERS if name == "matroska" else _FRAGMENTS
-        self._container = av.open(file, "w", format=name, options=pieces)
+        self._disk = _Disk(file)
+        self._container = av.open(self._disk, "w", format=name, options=pieces)
         codec = CODECS[settings.codec]
         options = codec.live if settings.live else codec.offline
         self._stream = self._container.add_stream(
@@ -133,9 +174,8 @@ class VideoFile:
         context.thread_count = 1 if settings.live else 0  # live, the other core is the network's
 
     def _mux(self, packets: list[Any]) -> None:
-        assert self._file is not None
         self._container.mux(packets)
-        self._file.flush()
+        self._disk.flush()
 
 
 def open_sink(uri: Uri, settings: SinkSettings) -> VideoFile:
