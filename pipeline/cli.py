@@ -352,8 +352,3 @@ def seconds(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise ConfigError(f"--duration {text}: expected a time such as 10s, 500ms, 2m or 1h")
     return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]
-
-
-def main() -> None:
-    """Run the command; the entry point of `livesd`."""
-    app(prog_name="livesd")

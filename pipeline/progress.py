@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from typing import TYPE_CHECKING, TextIO
@@ -69,11 +70,10 @@ class Progress:
         line = status_line(status)
         if self._is_tty:
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[K{line[:width]}")
+            self._write(f"\r\x1b[K{line[:width]}")
             self._has_line = True
         else:
-            self._stream.write(f"{line}\n")
-        self._stream.flush()
+            self._write(f"{line}\n")
 
     def finish(self, status: Status) -> None:
         """Show what has not been shown, and leave the cursor on a new line."""
@@ -84,11 +84,15 @@ class Progress:
     def clear(self) -> None:
         """Take the line away, before something else is printed."""
         if self._has_line:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+            self._write("\r\x1b[K")
             self._has_line = False
 
     def _write_line(self, text: str) -> None:
         self.clear()
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        # A terminal that was closed, or a log on a full disk, must not end the run.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from lsd.pipeline.allocator import keep_freed_memory
@@ -11,7 +12,7 @@ from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.report import Report, render_table, summary
 from lsd.pipeline.runner import Runner
-from lsd.pipeline.terminal import print_json, say
+from lsd.pipeline.terminal import print_json, say, tell
 from lsd.pipeline.watch import Signals, follow
 
 _PIPE_WIDTH = 120
@@ -54,6 +55,10 @@ def run_pipeline(
             raise
         failure = error
     _report(config, runner, as_json=as_json, verbosity=verbosity)
+    if runner.status().is_running:
+        # A stage never returned: the interpreter's own end might wait for it, or crash under it.
+        sys.stdout.flush()
+        os._exit(code)
     if failure is not None:
         raise failure
     return code
@@ -96,4 +101,7 @@ def _print_table(report: Report, *, to_stderr: bool) -> None:
     console = Console(stderr=to_stderr)
     if not console.is_terminal:  # no window cuts the columns there
         console.width = max(console.width, _PIPE_WIDTH)
-    console.print(render_table(report))
+    # By way of a text: where the reader has gone, rich would close stdout as well.
+    with console.capture() as table:
+        console.print(render_table(report))
+    (say if to_stderr else tell)(table.get().rstrip("\n"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from lsd.pipeline.errors import ConfigError, GraphError, LsdError
+from lsd.pipeline.errors import ConfigError, GraphError, LsdError, SinkError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -18,8 +18,25 @@ EXIT_INTERRUPTED = 130
 
 
 def say(text: str) -> None:
-    """Print a message for the user, on stderr."""
-    typer.echo(text, err=True)
+    """Print a message for the user, on stderr; nobody may be there to read it."""
+    # A terminal that was closed, or a log on a full disk, must not end a run.
+    with contextlib.suppress(OSError):
+        typer.echo(text, err=True)
+
+
+def tell(text: str) -> None:
+    """Print data on stdout.
+
+    Raises:
+        SinkError: it cannot be written.
+        BrokenPipeError: the reader has gone; typer ends the command for it.
+    """
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SinkError(f"stdout: cannot be written ({error.strerror})") from error
 
 
 @contextlib.contextmanager
@@ -46,7 +63,7 @@ def reported(*, debug: bool = False) -> Iterator[None]:
 
 def print_json(data: Any) -> None:
     """Print one line of JSON on stdout."""
-    typer.echo(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    tell(json.dumps(data, ensure_ascii=False, allow_nan=False))
 
 
 def print_rows(rows: Sequence[Mapping[str, str]]) -> None:

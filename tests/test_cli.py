@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -8,10 +9,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import typer
 from fakes import CollectingSink, FakeCompute, FakeSource
 from typer.testing import CliRunner
 
-from lsd.pipeline import registry
+from lsd.pipeline import registry, watch
 from lsd.pipeline.cli import app, seconds
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
 from lsd.pipeline.params import StageOptions, live_field, restart_field
@@ -27,6 +29,7 @@ stages: {capture: , work: , output: }
 
 SOURCE_STOPPED = threading.Event()
 SHOWN = threading.Event()
+RELEASED = threading.Event()
 
 
 class SourceOptions(StageOptions):
@@ -76,12 +79,15 @@ class Work(FakeCompute):
     def maybe_fail(self, frame, delayed):
         if frame.params.of(self.name, WorkOptions).fails:
             raise StageError("broken on purpose")
-        if frame.params.of(self.name, WorkOptions).prompt == "SIGINT twice" and frame.seq == 0:
+        prompt = frame.params.of(self.name, WorkOptions).prompt
+        if prompt.startswith("SIGINT twice") and frame.seq == 0:
             assert SHOWN.wait(10), "no progress was shown"
             os.kill(os.getpid(), signal.SIGINT)
             assert SOURCE_STOPPED.wait(10), "the first signal did not stop the source"
             os.kill(os.getpid(), signal.SIGINT)
             assert self.context.stopping.wait(10), "the second signal did not kill the run"
+            if "hang" in prompt:
+                assert RELEASED.wait(10), "the command waited for this stage"
         return frame
 
     def describe(self):
@@ -298,6 +304,34 @@ def test_second_ctrl_c_gives_up_what_is_on_its_way(livesd, monkeypatch):
     assert (frames["captured"], frames["in_flight"]) == (3, 3)
 
 
+def test_stage_that_never_returns_does_not_hold_up_the_end(livesd, monkeypatch):
+    SOURCE_STOPPED.clear()
+    SHOWN.clear()
+    left = []
+    monkeypatch.setattr(watch, "_KILL_GRACE_S", 0.01)
+    monkeypatch.setattr(os, "_exit", lambda code: (RELEASED.set(), left.append(code)))
+    monkeypatch.setattr(Progress, "update", lambda self, status: SHOWN.set())
+    RELEASED.clear()
+    result = livesd("run", "p.yaml", "--input", "endless", "--prompt", "SIGINT twice, hang")
+    assert left == [130]
+    assert "killed while a stage did not return" in result.stderr
+    assert "3 left in flight" in result.stdout
+
+
+def test_ctrl_c_during_the_imports_shows_no_traceback():
+    code = (
+        "import os, signal, sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "from lsd.pipeline.__main__ import main\n"
+        "main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
+
+
 def test_ctrl_c_while_starting_ends_before_the_first_frame(livesd):
     result = livesd("run", "p.yaml", "--input", "at start 1", "--json")
     assert result.exit_code == 130
@@ -430,3 +464,41 @@ def test_progress_into_a_pipe_has_no_control_characters():
     progress.update(STATUS)
     progress.finish(STATUS)
     assert screen.text == "camera gone\n"
+
+
+class ClosedTerminal(Screen):
+    """A stream whose reader has gone."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("is_tty", [True, False])
+def test_run_outlives_its_terminal(is_tty):
+    progress = Progress(ClosedTerminal(is_tty))
+    progress.update(STATUS)
+    progress.finish(STATUS)
+
+
+def test_report_reaches_stdout_when_nobody_reads_stderr(livesd, monkeypatch):
+    def echo(text, err=False):
+        if err:
+            raise BrokenPipeError
+        print(text)
+
+    monkeypatch.setattr(typer, "echo", echo)
+    result = livesd("run", "p.yaml", "--json")
+    assert json.loads(result.stdout)["frames"]["emitted"] == 8
+
+
+@pytest.mark.parametrize("flags", [(), ("--json", "-q")])
+def test_full_disk_behind_stdout_is_one_line(livesd, monkeypatch, flags):
+    def echo(text, err=False):
+        if not err:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        print(text, file=sys.stderr)
+
+    monkeypatch.setattr(typer, "echo", echo)
+    result = livesd("run", "p.yaml", *flags)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == "stdout: cannot be written (No space left on device)"
