@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    PrivateAttr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
@@ -24,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from lsd.pipeline.config_problems import feedback_problems, got, problems_of
+from lsd.pipeline.config_problems import dotted, feedback_problems, got, problems_of
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.overrides import Override
@@ -159,6 +160,14 @@ class PipelineConfig(_Strict):
         None, description="The recurrence; without it, no stage sees an earlier frame"
     )
 
+    _document: Document | None = PrivateAttr(None)
+
+    def where(self, *path: str) -> str:
+        """Return the file, line and column of `path`; where there is no file, the path."""
+        if self._document is None:
+            return dotted(path)
+        return str(self._document.where(path, key=True))
+
 
 def load_config(
     source: str, overrides: Iterable[Override] = (), registry: Registry | None = None
@@ -195,6 +204,7 @@ def validate(document: Document, registry: Registry) -> PipelineConfig:
     problems += feedback_problems(document)
     if problems or config is None:
         raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
+    config._document = document
     return config
 
 

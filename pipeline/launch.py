@@ -5,6 +5,7 @@ from __future__ import annotations
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.device import resolve_device
+from lsd.pipeline.errors import GraphError
 from lsd.pipeline.graph import FeedbackEdge, Graph
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.registry import Registry
@@ -26,7 +27,12 @@ def build_graph(config: PipelineConfig, registry: Registry | None = None) -> Gra
         else None
     )
     graph = Graph(stages, edge)
-    graph.check()
+    try:
+        graph.check()
+    except GraphError as error:
+        section, _, text = str(error).partition(": ")
+        where = config.where("feedback" if section == "feedback" else "stages")
+        raise GraphError(f"{where}: {text} ({section})") from error
     return graph
 
 

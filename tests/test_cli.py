@@ -246,7 +246,7 @@ def test_duration_limits_a_file_by_its_own_time(livesd):
 )
 def test_an_error_is_one_line_and_an_exit_code(livesd, arguments, code, message):
     if arguments[0] == "check":
-        message = "graph: stage 'capture' is no source; the first stage, and only the first,"
+        message = "p.yaml:3:1: stage 'capture' is no source; the first stage, and only the first,"
     result = livesd(*arguments)
     assert result.exit_code == code
     assert result.stdout == ""
@@ -355,6 +355,13 @@ def test_signal_handlers_are_put_back(livesd):
 def test_check_says_ok(livesd):
     result = livesd("check", "p.yaml")
     assert (result.exit_code, result.stdout) == (0, "p.yaml: ok, 3 stages: capture, work, output\n")
+
+
+def test_check_says_where_stages_do_not_fit_together(livesd):
+    Path("p.yaml").write_text(YAML + "feedback:\n  {from: work, to: [output]}\n")
+    result = livesd("check", "p.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("p.yaml:4:1: 'work' to 'output' points forward; expected")
 
 
 @pytest.mark.parametrize(
