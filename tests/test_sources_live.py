@@ -143,6 +143,14 @@ def test_recording_on_a_server_ends(devices: list[Any]) -> None:
     assert read(source, 3)[2] is None
 
 
+def test_recording_that_is_lost_is_not_begun_again_file_to_file(devices: list[Any]) -> None:
+    devices += [FakeContainer(2, OSError(errno.EIO, "Input/output error"), duration=80)]
+    source = open_source("https://host/film.mp4", context(), loop=False)
+    read(source, 2)
+    with pytest.raises(SourceError, match=r"lost after 2 pictures \(Input/output error\)"):
+        source.read()
+
+
 @pytest.mark.parametrize(
     ("error", "complaint"),
     [

@@ -16,6 +16,9 @@ LONGEST_WAIT_NS = 8_000_000_000
 class Reconnecting:
     """Reads from a decoder and makes a new one when it is lost.
 
+    File to file, a recording that is lost is not begun again: what came out
+    would hold its first part twice.
+
     Between attempts it waits 0.25 s, then twice as long each time, at most
     8 s. The output repeats the last picture meanwhile; the first new picture
     is a discontinuity. `counters["capture", "reconnect"]` counts successes.
@@ -49,6 +52,11 @@ class Reconnecting:
                 return shot._replace(pts_ns=self._base_ns + shot.pts_ns)
             if self._finite and not decoder.error:
                 return None
+            if self._finite and not self._context.live:
+                raise SourceError(
+                    f"{self._label}: lost after {decoder.count} pictures ({decoder.error}); "
+                    "download it first and take the file"
+                )
             self._lose(decoder)
         return None
 
