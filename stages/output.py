@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from lsd.kernels.ops import tensor_to_frame
-from lsd.pipeline.errors import SinkError
+from lsd.pipeline.errors import ShapeError, SinkError
 from lsd.pipeline.frame import TENSOR, Frame, FrameSpec
 from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Context
@@ -86,8 +86,15 @@ class Output:
             frame: as `TENSOR`.
 
         Raises:
+            ShapeError: a picture of another size, which no sink could take.
             SinkError: no sink is left.
         """
+        width, height = self._context.size
+        if frame.data.shape != (1, 3, height, width):
+            raise ShapeError(
+                f"got a picture of shape {list(frame.data.shape)}, expected [1, 3, {height}, "
+                f"{width}]; a stage before this one changed it"
+            )
         self._last = tensor_to_frame(frame.data)[0].numpy()
         self._emit(self._last, frame.pts_ns)
         return frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from clips import PERIOD_NS, context, read_video, tensor_frame
 from pydantic import ValidationError
 
 import lsd.stages.output
-from lsd.pipeline.errors import SinkError
+from lsd.pipeline.errors import ShapeError, SinkError
 from lsd.pipeline.frame import TENSOR
 from lsd.pipeline.stage import Context, SinkStage
 from lsd.stages.output import Output, OutputOptions
@@ -164,6 +165,28 @@ def test_failure_at_the_end_is_not_lost(opened: Callable) -> None:
     output.process(tensor_frame(0, ctx))
     with pytest.raises(SinkError, match="the disk is full, after 1 pictures"):
         output.close()
+
+
+def test_unforeseen_failure_of_a_sink_does_not_block_the_run(opened: Callable) -> None:
+    def explode(n: int) -> None:
+        raise RuntimeError
+
+    output, ctx = opened(Collecting(explode), Collecting())
+    for index in range(40):  # more than a writer's queue holds
+        output.process(tensor_frame(index, ctx))
+    output.close()
+    assert ctx.messages == ["a.mp4: RuntimeError, after 0 pictures; the other outputs go on"]
+
+
+def test_picture_of_another_size_is_refused_before_the_sinks(opened: Callable) -> None:
+    sink = Collecting()
+    output, ctx = opened(sink)
+    frame = tensor_frame(0, ctx)
+    with pytest.raises(ShapeError, match=r"got a picture of shape \[1, 3, 8, 8\], expected \[1, 3"):
+        output.process(replace(frame, data=frame.data[..., :8, :8]))
+    output.process(frame)
+    output.close()
+    assert len(sink.levels) == 1
 
 
 def test_repeat_emits_the_last_picture_with_its_own_time(opened: Callable) -> None:

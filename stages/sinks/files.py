@@ -27,7 +27,7 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return _REASONS.get(error.errno, error.strerror or str(error))
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 def make_folder(folder: Path, label: str) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 
-import av
-
-from lsd.pipeline.errors import LinkClosed, SinkError
+from lsd.pipeline.errors import LinkClosed
 from lsd.pipeline.link import Link
 from lsd.stages.sinks.files import reason
 from lsd.stages.sinks.sink import Pixels, Sink
@@ -66,11 +64,11 @@ class Writer:
                 self.written += 1
         except LinkClosed:
             pass
-        except (SinkError, OSError, ValueError, av.FFmpegError) as error:
+        except Exception as error:  # whatever it is: a writer that dies unseen blocks the run
             self._fail(error)
         try:
             self._sink.close()
-        except (SinkError, OSError, ValueError, av.FFmpegError) as error:
+        except Exception as error:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
