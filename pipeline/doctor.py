@@ -116,7 +116,7 @@ def stages(registry: Registry) -> Iterator[Check]:
             registry.stage(kind)
         except ConfigError as error:
             broken += 1
-            yield Check(f"stage {kind}", "fail", str(error), "install again the package it comes from")
+            yield Check(f"stage {kind}", "fail", str(error), "install its package again")
     if not kinds:
         yield Check("stages", "fail", "none installed", "install livesd: pip install .")
     elif not broken:
