@@ -203,10 +203,15 @@ class Runner:
         return make_report(self._session, self._facts)
 
     def _open(self) -> None:
-        """Open all stages, or none."""
+        """Open all stages, or none; the ends first.
+
+        A missing camera or a port in use is told at once, not after the
+        networks between have been compiled.
+        """
         session, tried = self._session, []
+        first, *between, last = self._graph.stages
         try:
-            for stage in self._graph.stages:
+            for stage in (first, last, *between):
                 tried.append(stage)
                 is_source = stage is self._graph.stages[0]
                 stage.open(session.source_context if is_source else session.stage_context)

@@ -19,7 +19,7 @@ from lsd.stages.models import engines, styles
 from lsd.stages.models.conditioning import style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
 from lsd.stages.models.sampler import REFERENCE_STEPS, sample
-from lsd.stages.models.texture import TextureField
+from lsd.stages.models.texture import TextureField, noise_tile
 
 Value = TypeVar("Value")
 EngineName = Literal["auto", "openvino-int8", "openvino", "onnxruntime", "torch"]
@@ -77,6 +77,9 @@ class Diffusion:
         options = context.params.of(self.name, DiffusionOptions)
         self._size = context.size
         self._seed = options.seed
+        # both are remembered; made here, they don't cost the first frame its deadline
+        noise_tile(options.seed)
+        _style(options)
         if self._denoiser is None:
             threads = options.threads or default_threads()
             self._denoiser = shared_denoiser(context.size, options.engine, threads)

@@ -60,7 +60,7 @@ class Memory:
     def open(self, context: Context) -> None:
         """Allocate the bank and compile the small network that anchors come from."""
         options = context.params.of(self.name, MemoryOptions)
-        self._counters = context.counters
+        self._context = context
         values = 3 * GRID * GRID + 3
         self._bank = MemoryBank(options.capacity, 3 * _THUMB * _THUMB, values)
         self._since_learned = 0
@@ -82,7 +82,11 @@ class Memory:
         if options.guards:
             reason = self._judge(frame, previous)
             if reason is not None:
-                self._counters[self.name, f"rejected: {reason}"] += 1
+                self._context.counters[self.name, f"rejected: {reason}"] += 1
+                self._context.warn(
+                    f"{self.name}: the model's picture was {reason}; the last good one stands in "
+                    "(the report counts how often)"
+                )
                 good = ops.frame_to_tensor(frame.source) if previous is None else previous.data
                 return replace(frame, data=good, flags=frame.flags | FrameFlag.REPLACED)
         return replace(frame, data=self._correct(frame, options))

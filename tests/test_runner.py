@@ -391,7 +391,15 @@ def test_stage_that_cannot_open_closes_all_that_were_tried():
     stages[2].fails_to_open = SourceError("weights missing")
     with pytest.raises(SourceError, match="weights missing"):
         make_runner(*stages).start()
-    assert [stage.calls for stage in stages] == [["open", "close"]] * 3 + [[]]
+    assert [stage.calls for stage in stages] == [["open", "close"]] * 4
+
+
+def test_sink_that_cannot_open_is_told_before_the_stages_between_have_worked_for_it():
+    stages = [FakeSource(3), FakeCompute("a"), CollectingSink()]
+    stages[2].fails_to_open = SourceError("port in use")
+    with pytest.raises(SourceError, match="port in use"):
+        make_runner(*stages).start()
+    assert [stage.calls for stage in stages] == [["open", "close"], [], ["open", "close"]]
 
 
 def test_unexpected_error_while_opening_names_the_stage():

@@ -25,6 +25,7 @@ from lsd.stages.models.unet import StyleUNet, UNetConfig
 
 FORMAT = "1"  # raised when the inputs or the meaning of a network change
 FOLDER_VARIABLE = "LSD_WEIGHTS"  # another folder, for weights that you trained
+_REMEDY = f"reinstall livesd, or unset {FOLDER_VARIABLE} if you set it"
 
 
 def folder() -> Path:
@@ -72,9 +73,7 @@ def check_origin(path: Path, network: str, made_from: str) -> None:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise WeightsError(
-            f"{path}: the weights are missing; reinstall livesd, or unset {FOLDER_VARIABLE}"
-        )
+        raise WeightsError(f"{path}: the weights are missing; {_REMEDY}")
     return path
 
 
@@ -94,7 +93,7 @@ def check(network: str) -> dict[str, str]:
         with safe_open(path, framework="pt") as opened:
             metadata: dict[str, str] = opened.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: damaged ({error}); reinstall livesd") from error
+        raise WeightsError(f"{path}: damaged ({error}); {_REMEDY}") from error
     version = metadata.get("format", "none")
     if version != FORMAT:
         raise WeightsError(
@@ -118,7 +117,7 @@ def load_module(network: str) -> nn.Module:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: damaged ({error}); reinstall livesd") from error
+        raise WeightsError(f"{path}: damaged ({error}); {_REMEDY}") from error
     try:
         module = _build(network, metadata)
         module.load_state_dict(state)
