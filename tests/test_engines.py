@@ -109,7 +109,7 @@ def psnr(one: Tensor, other: Tensor) -> float:
 def test_float_engines_picture_is_torchs(engine: str, step: object, style: str) -> None:
     needs(engine)
     given = first_step(style) if step is first_step else second_step(style)
-    # float32 throughout: only the order of sums differs (measured: 2e-6)
+    # float32 throughout: only the order of sums differs (measured: 3e-6)
     assert torch.allclose(compiled(engine)(*given), compiled("torch")(*given), rtol=0, atol=1e-3)
 
 
@@ -125,9 +125,9 @@ def test_float_engine_survives_an_input_of_one_colour(engine: str, level: int) -
 def test_int8_engines_first_step_is_close_to_torchs() -> None:
     needs(INT8)
     ratios = {s.name: psnr(compiled(INT8)(*first_step(s.name)), reference(s.name)) for s in STYLES}
-    # Measured on preliminary weights: a median of 33.7 dB; solar, whose colours turn
-    # once around in a fraction of the range, has 22 and all others 27 or more.
-    assert statistics.median(ratios.values()) >= 30.0, ratios
+    # Measured: a median of 31.6 dB and a least of 25.7 (neon); the weights before
+    # these had 33.7 and 22.3 (solar). Other processors round sums otherwise.
+    assert statistics.median(ratios.values()) >= 28.0, ratios
     assert min(ratios.values()) >= 20.0, ratios
 
 
@@ -138,7 +138,7 @@ def test_int8_engines_second_step_is_close_to_torchs() -> None:
     for name in names:
         given = second_step(name)
         ratios[name] = psnr(compiled(INT8)(*given), compiled("torch")(*given))
-    # measured on preliminary weights: 30.0, 27.6, 25.0 and 31.6 dB
+    # measured: 27.6, 34.0, 26.4 and 30.2 dB
     assert min(ratios.values()) >= 22.0, ratios
 
 
