@@ -41,9 +41,10 @@ class Anchor(NamedTuple):
     @classmethod
     def of(cls, picture: Picture) -> Self:
         """Measure a picture, float32 [1, 3, H, W]."""
-        mean = picture.mean((0, 2, 3))
+        planes = picture.flatten(2)[0]
+        mean = planes.mean(1)
         # E[x^2] - E[x]^2: a tenth of the time of torch.std
-        variance = picture.square().mean((0, 2, 3)) - mean * mean
+        variance = torch.linalg.vecdot(planes, planes) / planes.shape[1] - mean * mean
         return cls(F.adaptive_avg_pool2d(picture, GRID), variance.clamp(min=0.0).sqrt())
 
     def flatten(self) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from lsd.kernels import ops
 from lsd.pipeline.frame import TENSOR, Frame, FrameFlag, FrameSpec, Size
@@ -13,6 +14,7 @@ from lsd.pipeline.params import StageOptions, live_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines
 from lsd.stages.models.blendnet import MAX_WEIGHT
+from lsd.stages.models.denoiser import default_threads
 
 
 class BlendOptions(StageOptions):
@@ -41,8 +43,7 @@ class Blend:
 
     def open(self, context: Context) -> None:
         """Compile the blend's network for the pipeline's size."""
-        # two small convolutions: one thread, and no int8 form
-        self._weigh = engines.load("blend", _engine(), _example(context.size), threads=1)
+        self._weigh = engines.load("blend", _engine(), _example(context.size), default_threads())
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame` blended: data float32 [1, 3, H, W], clamped to [-1, 1].
@@ -57,8 +58,10 @@ class Blend:
             return replace(frame, data=frame.data.clamp(-1.0, 1.0))
         assert self._weigh is not None, "process before open"
         luma = ops.luma(frame.source)
-        past_luma = ops.warp(ops.luma(previous.source), frame.motion)
-        past = ops.warp(previous.data, frame.motion)
+        # one warp of four channels takes less than two of three and one
+        packed = torch.cat([previous.data, _as_plane(ops.luma(previous.source))], dim=1)
+        warped = ops.warp(packed, frame.motion)
+        past, past_luma = warped[:, :3], _as_luma(warped[:, 3:])
         weight = self._weigh(luma, past_luma, frame.data, past)
         weight = (weight * amount).clamp_(0.0, MAX_WEIGHT)
         return replace(frame, data=ops.temporal_blend(past, frame.data, weight))
@@ -68,7 +71,18 @@ class Blend:
         self._weigh = None
 
 
+def _as_plane(luma: Tensor) -> Tensor:
+    """uint8 [1, H, W, 1] to float32 [1, 1, H, W], same values."""
+    return luma.permute(0, 3, 1, 2).to(torch.float32)
+
+
+def _as_luma(plane: Tensor) -> Tensor:
+    """Undo `_as_plane`, rounding what a warp has mixed."""
+    return plane.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
 def _engine() -> str:
+    # so small a network gains nothing from int8, and has no such form
     return next(e.name for e in engines.known() if e.available and e.name != "openvino-int8")
 
 

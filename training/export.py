@@ -8,6 +8,7 @@ refused at start.
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,7 +82,7 @@ def layout_free_group_norm(
     pool = torch.from_numpy(within.astype(np.float32))[:, :, None, None]
     mean = F.conv2d(x.mean((2, 3), keepdim=True), pool)
     power = F.conv2d((x * x).mean((2, 3), keepdim=True), pool)
-    gain = (1.0 + scale[..., None, None]) * torch.rsqrt(power - mean * mean + eps)
+    gain = (1.0 + scale[..., None, None]) * torch.rsqrt((power - mean * mean).clamp(min=0.0) + eps)
     return F.silu(x * gain + (shift[..., None, None] - mean * gain))
 
 
@@ -124,16 +125,25 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
         return next(self._batches, None)
 
 
+# What stays float. The products inside layout_free_group_norm (they have no
+# module of their own, hence no name) are statistics: in int8 they cost 3 dB and
+# save nothing. The first and last layer of the head cost 2 dB (neon: 5) and
+# save a fifteenth of the time.
+_FLOAT = re.compile(r"\.\d/Conv(_1)?$|/head_(in|out)/")
+
+
 def quantise(name: str) -> None:
     """Write `NAME-int8.onnx`: convolutions in int8, per channel, calibrated."""
     source, target = FOLDER / f"{name}.onnx", FOLDER / f"{name}-int8.onnx"
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        convolutions = [n.name for n in onnx.load(prepared).graph.node if n.op_type == "Conv"]
         quantize_static(
             str(prepared), str(target), _Calibration(), quant_format=QuantFormat.QDQ,
             per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=[n for n in convolutions if _FLOAT.search(n)],
         )  # fmt: skip
     _stamp(target, name)
 

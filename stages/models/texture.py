@@ -119,7 +119,10 @@ class TextureField:
 
     def planes(self) -> Array:
         """Return the field of the current frame as the network takes it: float32 [3, H, W]."""
-        return np.stack(cv2.split(self._mix())[:3])
+        mixed = self._mix()
+        planes = np.empty((3, *mixed.shape[:2]), np.float32)
+        cv2.mixChannels([mixed], list(planes), [0, 0, 1, 1, 2, 2])
+        return planes
 
     def _mix(self) -> Array:
         layers = [self._look_up(layer) for layer in range(2)]

@@ -78,8 +78,14 @@ def _existing(path: Path) -> Path:
 
 
 def fingerprint(network: str) -> str:
-    """Return the first 12 hex digits of the weights' SHA-256."""
-    return hashlib.sha256(safetensors_path(network).read_bytes()).hexdigest()[:12]
+    """Return the first 12 hex digits of the SHA-256 of the tensors' bytes.
+
+    The file's header is left out: the library writes it in another order each
+    time, and the same weights are to have the same name.
+    """
+    content = safetensors_path(network).read_bytes()
+    header_bytes = 8 + int.from_bytes(content[:8], "little")
+    return hashlib.sha256(content[header_bytes:]).hexdigest()[:12]
 
 
 def check(network: str) -> dict[str, str]:
