@@ -7,7 +7,7 @@ from lsd.pipeline.frame import Picture
 
 FLAT_STD = 0.02  # a styled picture's std is 0.3 to 0.8; below this it is one colour
 JUMP = 0.35  # largest change of the mean, of a range of 2, that still input explains
-STILL_PX = 0.5  # mean motion below which the input counts as still
+_STILL_CHANGE = 0.02  # mean change of the input, of a range of 1, below which it counts as still
 
 
 def verdict(
@@ -35,13 +35,16 @@ def verdict(
         return "not finite"
     if stats.std < FLAT_STD and _std(source) > 4 * FLAT_STD:
         return "collapsed"
-    if previous is not None and source_change is not None and source_change < 0.02:
-        # for a jump this large every fourth pixel says enough, too
-        if abs(stats.mean - float(previous[..., ::4, ::4].mean())) > JUMP:
-            return "jumped"
+    is_still = source_change is not None and source_change < _STILL_CHANGE
+    if previous is not None and is_still and abs(stats.mean - _mean(previous)) > JUMP:
+        return "jumped"
     return None
 
 
+def _mean(picture: Picture) -> float:
+    # for a jump this large every fourth pixel says enough, at a sixteenth of the cost
+    return float(picture[..., ::4, ::4].mean())
+
+
 def _std(source: Picture) -> float:
-    # every fourth pixel says enough, at a sixteenth of the cost
     return float(source[:, ::4, ::4].float().std()) / 127.5
