@@ -306,6 +306,27 @@ def test_auto_takes_the_engine_that_is_clearly_fastest(
     assert choose(monkeypatch, **costs) == taken  # torch is not even tried
 
 
+def test_auto_is_not_misled_by_runs_that_a_neighbour_slows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda package: True)
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: Timed.seconds)
+
+    def load(network: str, engine: str, example: object, threads: int) -> Timed:
+        timed = Timed(engine, 7.0 if engine == "openvino-int8" else 10.0)
+        runs = iter(range(1000))
+
+        def call(*inputs: Tensor) -> Tensor:
+            disturbed = engine == "openvino-int8" and next(runs) % 4 != 3
+            Timed.seconds += 30.0 if disturbed else timed._cost
+            return torch.zeros(1)
+
+        monkeypatch.setattr(timed, "call", call, raising=False)
+        return timed
+
+    monkeypatch.setattr(engines, "load", load)
+    monkeypatch.setattr(Timed, "__call__", lambda self, *inputs: self.call(*inputs))
+    assert engines.fastest("unet", (), 1).name == "openvino-int8"
+
+
 def test_auto_takes_torch_where_nothing_else_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     hide(monkeypatch, "openvino", "onnxruntime")
     assert engines.fastest("blend", blend_example(), 1).name == "torch"
