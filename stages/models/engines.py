@@ -103,12 +103,9 @@ def fastest(network: str, example: tuple[Tensor, ...], threads: int) -> Engine:
     is measured, not assumed. An earlier name in NAMES wins unless a later one
     is clearly faster; torch is only taken when nothing else works here.
     """
-    here = [info.name for info in known() if info.available]
-    engines = [
-        e
-        for name in here
-        if name != "torch" and (e := _load_or_none(network, name, example, threads))
-    ]
+    names = [info.name for info in known() if info.available and info.name != "torch"]
+    loaded = (_load_or_none(network, name, example, threads) for name in names)
+    engines = [engine for engine in loaded if engine is not None]
     if not engines:
         return load(network, "torch", example, threads)
     seconds = _fastest_runs(engines, example)
