@@ -125,10 +125,11 @@ def test_float_engine_survives_an_input_of_one_colour(engine: str, level: int) -
 def test_int8_engines_first_step_is_close_to_torchs() -> None:
     needs(INT8)
     ratios = {s.name: psnr(compiled(INT8)(*first_step(s.name)), reference(s.name)) for s in STYLES}
-    # Measured: a median of 31.6 dB and a least of 25.7 (neon); the weights before
-    # these had 33.7 and 22.3 (solar). Other processors round sums otherwise.
-    assert statistics.median(ratios.values()) >= 28.0, ratios
-    assert min(ratios.values()) >= 20.0, ratios
+    # Measured: a median of 36 dB and a least of 33.3; with the normalisation's
+    # statistics in int8, as once exported, 31.6 and 25.7. Other processors round
+    # sums otherwise, so a little less passes.
+    assert statistics.median(ratios.values()) >= 33.0, ratios
+    assert min(ratios.values()) >= 30.0, ratios
 
 
 def test_int8_engines_second_step_is_close_to_torchs() -> None:
@@ -138,8 +139,8 @@ def test_int8_engines_second_step_is_close_to_torchs() -> None:
     for name in names:
         given = second_step(name)
         ratios[name] = psnr(compiled(INT8)(*given), compiled("torch")(*given))
-    # measured: 27.6, 34.0, 26.4 and 30.2 dB
-    assert min(ratios.values()) >= 22.0, ratios
+    # measured: 36.8 to 38.6 dB
+    assert min(ratios.values()) >= 32.0, ratios
 
 
 @pytest.mark.parametrize("engine", engines.NAMES)
