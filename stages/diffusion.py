@@ -80,6 +80,10 @@ class Diffusion:
         # both are remembered; made here, they don't cost the first frame its deadline
         noise_tile(options.seed)
         _style(options)
+        self._mix = _mix_of(options)
+        if not options.styles and any(name not in options.prompt.lower() for name in self._mix):
+            mix = ", ".join(f"{name} {share:.2f}" for name, share in self._mix.items())
+            context.warn(f"{self.name}: the prompt {options.prompt!r} is taken as {mix}")
         if self._denoiser is None:
             threads = options.threads or default_threads()
             self._denoiser = shared_denoiser(context.size, options.engine, threads)
@@ -117,11 +121,12 @@ class Diffusion:
         self._field = None
 
     def describe(self) -> Mapping[str, str | int]:
-        """Return model, engine and seed for the report."""
+        """Return model, engine, seed and the mix of styles at start, for the report."""
         if self._denoiser is None:
             return {}
         model, engine = self._denoiser.model, self._denoiser.engine
-        return {"model": model, "engine": engine, "seed": self._seed}
+        mix = " + ".join(f"{name}:{share:.2f}" for name, share in self._mix.items())
+        return {"model": model, "engine": engine, "seed": self._seed, "styles": mix}
 
     @classmethod
     def catalogue(cls) -> list[dict[str, object]]:
@@ -158,6 +163,15 @@ def _checked(value: Value, use: Callable[[], object]) -> Value:
 
 def _style(options: DiffusionOptions) -> Tensor:
     return style_vector(options.prompt, options.styles, options.strength)
+
+
+def _mix_of(options: DiffusionOptions) -> dict[str, float]:
+    """Return the share of each style that takes part, the largest first."""
+    vector = style_vector(options.prompt, options.styles, 1.0)[0].tolist()
+    shares = {
+        style.name: share for style, share in zip(styles.STYLES, vector, strict=True) if share
+    }
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _history(frame: Frame, previous: Frame | None) -> Tensor | None:

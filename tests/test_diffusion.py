@@ -159,6 +159,20 @@ def test_prompt_is_live_and_chooses_the_style() -> None:
     assert chosen == [INDEX["ink"], INDEX["gold"]]
 
 
+def test_start_says_what_a_prompt_that_names_no_style_is_taken_as() -> None:
+    told = {}
+    for prompt in ("a sketch of my house", "neon:0.7 + ink:0.3"):
+        snapshot = params(diffusion={"prompt": prompt})
+        given = context(snapshot)
+        stage = Diffusion("diffusion")
+        stage.open(given)
+        told[prompt] = given.messages, stage.describe()["styles"]
+    messages, mix = told["a sketch of my house"]
+    assert messages[0].startswith("diffusion: the prompt 'a sketch of my house' is taken as ")
+    assert str(mix).split(":")[0] in messages[0]
+    assert told["neon:0.7 + ink:0.3"] == ([], "neon:0.70 + ink:0.30")
+
+
 def test_style_weights_win_over_the_prompt_and_strength_scales_them() -> None:
     options = {"prompt": "ink", "styles": {"neon": 3.0, "gold": 1.0}, "strength": 0.5}
     denoiser, snapshot = own(), params(diffusion=options)
@@ -283,7 +297,8 @@ def test_model_of_ones_own_is_named_in_the_report() -> None:
     snapshot = params(diffusion={"seed": 5})
     assert Diffusion("diffusion").describe() == {}
     stage = opened(snapshot, own())
-    assert stage.describe() == {"model": "own", "engine": "none", "seed": 5}
+    told = {"model": "own", "engine": "none", "seed": 5, "styles": "neon:1.00"}
+    assert stage.describe() == told
 
 
 def test_shipped_model_is_named_by_its_fingerprint() -> None:
