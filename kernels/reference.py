@@ -171,8 +171,9 @@ def warp(picture: Tensor, motion: Tensor) -> Tensor:
     Returns:
         Same shape and dtype as `picture`.
 
-    OpenCV's remap does the fetch: at 256x256 and on one thread it takes half of the
-    time of torch's grid_sample, and takes 8-bit pictures as they are.
+    OpenCV's remap does the fetch because it takes 8-bit pictures as they are.
+    Four channels take it 0.23 to 0.28 ms at 256x256 on one thread; from and to
+    float planes, packing included, 0.8 ms (torch's grid_sample: 0.5 for three).
     """
     flow = motion[0].numpy()
     rows, columns = flow.shape[:2]
