@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lsd.stages.models.styles import INDEX, STYLES
 from lsd.stages.models.texture import TextureField
 from training.data import styled
-from training.teachers import TEACHERS
+from lsd.lab.teachers import TEACHERS
 
 Array = NDArray[np.float32]
 each_style = pytest.mark.parametrize("name", TEACHERS)

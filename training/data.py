@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lsd.stages.models.texture import TextureField
-from training.teachers import TEACHERS
+from lsd.lab.teachers import TEACHERS
 
 Array = npt.NDArray[Any]
 cv2.setNumThreads(1)

@@ -29,7 +29,7 @@ from lsd.stages.memory import Memory, MemoryOptions
 from lsd.stages.models.texture import TextureField
 from lsd.stages.motion import MotionEstimator
 from training import data
-from training.teachers import TEACHERS
+from lsd.lab.teachers import TEACHERS
 
 Array = npt.NDArray[Any]
 SIDE, FRAMES, JUDGED, SEED = 256, 24, 12, 7
