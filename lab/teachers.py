@@ -1,24 +1,28 @@
 """The styles as programs: what the network learns to imitate.
 
 Each teacher is a deterministic function of the frame and, where the style is
-textured, of the texture field. None looks at the past: coherence in time comes
-from the field, which moves with the picture.
+textured, of the texture field. Coherence in time comes from the field, which moves with the
+picture; only `ember` looks at its own past.
 
 Pictures: float32 [H, W, 3] RGB in [0, 1]; field: float32 [H, W, 3], unit variance,
-channels (grain, stroke, wash). Lengths are pixels of a picture about 256 high.
+channels (grain, stroke, wash); past: the teacher's own previous picture, warped to
+this frame, or None. Lengths are pixels of a picture about 256 high.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lsd.stages.models.palette import seeded_palette
+
 Array = npt.NDArray[Any]
-Teacher = Callable[[Array, Array], Array]
+Teacher = Callable[[Array, Array, Array | None], Array]
 
 
 def _luma(x: Array) -> Array:
@@ -75,66 +79,61 @@ def _tone(luma: Array) -> Array:
     return np.clip(0.5 + (luma - base) * 1.3 + (base - 0.5) * 0.75 + 0.06, 0, 1)
 
 
-def ink(frame: Array, field: Array) -> Array:
+def ink(frame: Array, field: Array, past: Array | None = None) -> Array:
     y = _tone(_luma(frame))
-    ink_line = np.clip(_lines(y, 1.0, 30.0) * 1.3 - 0.35, 0, 1)
-    shadow = _soft(-_blur(y, 1.2), -0.24, 0.12)
-    dark = np.maximum(_soft(ink_line, 0.42, 0.5), shadow)
+    ink_line = np.clip(_lines(y, 1.5, 30.0) * 1.3 - 0.35, 0, 1)
+    shadow = _soft(-_blur(y, 1.6), -0.24, 0.16)
+    dark = np.maximum(_soft(ink_line, 0.42, 0.7), shadow)
     return _mix(np.broadcast_to(_hex("f7f4ec"), frame.shape), _hex("14121a"), dark)
 
 
-def neon(frame: Array, field: Array) -> Array:
-    edge = _edges(frame, 0.9)
-    core = _soft(edge, 0.38, 0.35)
-    hue = _blur(frame, 3.0)
-    vivid = hue - hue.mean(axis=2, keepdims=True)
-    t = np.clip(0.5 + 2.2 * (vivid[..., 0] - vivid[..., 2]) + 0.7 * (_luma(hue) - 0.5), 0, 1)
-    colour = _ramp(t, ["00e5ff", "3d5afe", "d500f9", "ff2d95", "ffb300"])
-    glow = _blur(core, 3.5)
-    base = _hex("07051a") + 0.10 * frame
-    return np.clip(
-        base + colour * (core * 0.95 + glow * 0.75)[..., None] + 0.25 * core[..., None], 0, 1
-    )
+def neon(frame: Array, field: Array, past: Array | None = None) -> Array:
+    core = _soft(_edges(frame, 1.5), 0.26, 0.36)
+    hue = _blur(frame, 4.0)
+    t = np.clip(0.5 + 1.5 * (hue[..., 0] - hue[..., 2]) + 0.6 * (_luma(hue) - 0.4), 0, 1)
+    colour = _ramp(t, ["00e5ff", "3d7bfe", "c810f9", "ff2d95", "ff9a20"])
+    light = core * 0.95 + _blur(core, 3.5) * 0.55
+    base = _hex("07051a") + 0.08 * frame
+    return np.clip(base + colour * light[..., None] + 0.25 * core[..., None], 0, 1)
 
 
-def poster(frame: Array, field: Array) -> Array:
-    soft = cv2.bilateralFilter(frame, 7, 0.15, 3.0)
-    y = _levels(np.clip(_tone(_luma(soft)), 0, 1), 4, 4.0)
+def poster(frame: Array, field: Array, past: Array | None = None) -> Array:
+    soft = _blur(frame, 1.4)
+    y = _levels(_tone(_luma(soft)), 4, 3.0)
     colour = _ramp(y, ["00263f", "00304a", "d71a21", "7398a0", "fce4a8", "fce4a8"])
-    line = _soft(np.clip(_lines(_luma(soft), 1.0, 22.0) * 1.3 - 0.35, 0, 1), 0.5, 0.5)
+    line = _soft(np.clip(_lines(_luma(soft), 1.2, 24.0) * 1.3 - 0.35, 0, 1), 0.5, 0.6)
     return _mix(colour, _hex("001a2c"), line)
 
 
-def thermal(frame: Array, field: Array) -> Array:
+def thermal(frame: Array, field: Array, past: Array | None = None) -> Array:
     y = _blur(frame, 1.3) @ np.float32([0.5, 0.42, 0.08])
     t = np.clip((y - 0.05) * 1.15, 0, 1)
     return _ramp(t, ["02001c", "2a0a8c", "8b11a8", "e0245e", "ff7a00", "ffd500", "ffffe0"])
 
 
-def blueprint(frame: Array, field: Array) -> Array:
-    y = _luma(frame)
-    edge = _soft(_edges(frame, 0.8), 0.30, 0.35)
-    tone = _levels(_blur(_tone(y), 1.5), 3, 3.0)
+def blueprint(frame: Array, field: Array, past: Array | None = None) -> Array:
+    edge = _soft(_edges(frame, 1.4), 0.24, 0.36)
+    tone = _levels(_blur(_tone(_luma(frame)), 1.8), 3, 2.5)
     paper = _mix(np.broadcast_to(_hex("0b2a6b"), frame.shape), _hex("2f63c0"), tone * 0.8)
     return _mix(paper, _hex("eef6ff"), edge)
 
 
-def gold(frame: Array, field: Array) -> Array:
-    y = _blur(_tone(_luma(frame)), 0.9)
+def gold(frame: Array, field: Array, past: Array | None = None) -> Array:
+    y = _blur(_tone(_luma(frame)), 1.3)
     relief = cv2.Sobel(y, cv2.CV_32F, 1, 0) + cv2.Sobel(y, cv2.CV_32F, 0, 1)
-    t = np.clip(0.34 - 0.85 * relief + 0.25 * (y - 0.5), 0, 1)
+    t = np.clip(0.34 - 0.95 * relief + 0.35 * (y - 0.5), 0, 1)
     return _ramp(t, ["050302", "1c1206", "5a3a0c", "b57b16", "f4c542", "fff3c0"])
 
 
-def solar(frame: Array, field: Array) -> Array:
-    soft = _blur(frame, 1.2)
+def solar(frame: Array, field: Array, past: Array | None = None) -> Array:
+    soft = _blur(frame, 1.5)
     phase = 2 * np.pi * (1.35 * _luma(soft) + 0.12)
     shift = np.float32([0.0, 2.1, 4.2])
     wave = 0.5 + 0.5 * np.cos(phase[..., None] + shift)
     return np.clip(wave * 1.1 - 0.05 + 0.25 * (soft - _luma(soft)[..., None]), 0, 1)
 
 
-def hatch(frame: Array, field: Array) -> Array:
+def hatch(frame: Array, field: Array, past: Array | None = None) -> Array:
     y = _blur(_tone(_luma(frame)), 0.7)
     stroke = _stretch(field[..., 1], 45) * 1.9
     cross = _stretch(field[..., 0], -45) * 2.2
@@ -153,22 +152,27 @@ def _stretch(noise: Array, degrees: int) -> Array:
 
 def _wobble(x: Array, reach: float, across: Array, down: Array) -> Array:
     """Fetch each pixel from up to about 3 * reach pixels away, where the field says."""
+    return _fetch(x, reach * across, reach * down)
+
+
+def _fetch(x: Array, right: Array, down: Array) -> Array:
+    """Fetch each pixel from so many pixels to its right and below."""
     h, w = x.shape[:2]
     at_x, at_y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    where = at_x + reach * across, at_y + reach * down
+    where = at_x + right, at_y + down
     return np.asarray(cv2.remap(x, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
 
 
-def brush(frame: Array, field: Array) -> Array:
+def brush(frame: Array, field: Array, past: Array | None = None) -> Array:
     dab = _wobble(_blur(frame, 1.6), 2.2, field[..., 1], field[..., 2])
     grey = _luma(dab)[..., None]
     vivid = np.clip(grey + (dab - grey) * 2.4, 0, 1)
-    vivid = _levels(np.clip((vivid - 0.08) * 1.45, 0, 1), 5, 2.2)
+    vivid = _levels(np.clip((vivid - 0.08) * 1.45, 0, 1), 5, 1.7)
     bump = 0.16 * field[..., 1] + 0.07 * _stretch(field[..., 0], 45) * 2.0
     return np.clip(vivid * (1.0 + bump[..., None]) + 0.03, 0, 1)
 
 
-def charcoal(frame: Array, field: Array) -> Array:
+def charcoal(frame: Array, field: Array, past: Array | None = None) -> Array:
     y = _blur(_tone(_luma(frame)), 1.0)
     grain = 0.65 * field[..., 0] + 0.5 * field[..., 1]
     rub = _soft(y + 0.15 * grain, 0.52, 0.55)
@@ -177,7 +181,7 @@ def charcoal(frame: Array, field: Array) -> Array:
     return _mix(np.broadcast_to(_hex("1a1a1d"), frame.shape), _hex("e9e6df"), np.clip(light, 0, 1))
 
 
-def aquarelle(frame: Array, field: Array) -> Array:
+def aquarelle(frame: Array, field: Array, past: Array | None = None) -> Array:
     wash = _wobble(_blur(frame, 2.0), 1.8, field[..., 2], field[..., 1])
     grey = _luma(wash)[..., None]
     colour = np.clip(grey + (wash - grey) * 2.2, 0, 1)
@@ -187,8 +191,57 @@ def aquarelle(frame: Array, field: Array) -> Array:
     return np.clip(pale * (1.0 + pigment[..., None]) - 0.55 * rim[..., None], 0, 1)
 
 
+_FIRE = ["05030a", "3a0510", "a31508", "f0560a", "ffb52a", "fff3c8"]
+_GLOW = np.linspace(0, 1, 256, dtype=np.float32)
+_GLOW_MEAN = _ramp(_GLOW, _FIRE).mean(axis=1)  # rises with heat, so that heat can be read back
+DECAY = 0.82  # of the fire's heat a frame: a disturbance falls to a tenth in 12
+
+
+def ember(frame: Array, field: Array, past: Array | None = None) -> Array:
+    """Edges burn: heat rises from them, waved by the field, and cools on its way.
+
+    The only style with a memory: a frame alone does not say where flames are.
+    """
+    y = _luma(frame)
+    coals = 0.42 * _blur(_tone(y), 1.5) ** 2
+    heat = np.maximum(coals, 0.95 * _soft(_edges(frame, 1.5), 0.30, 0.36))
+    if past is not None:
+        before = np.interp(past.mean(axis=2), _GLOW_MEAN, _GLOW).astype(np.float32)
+        risen = _fetch(before, 1.5 * field[..., 2], 2.0 + 0.5 * field[..., 1])
+        heat = np.maximum(heat, DECAY * _blur(risen, 0.7))
+    return _ramp(heat, _FIRE)
+
+
+def palette(
+    frame: Array, field: Array, past: Array | None = None, *, colours: Array | None = None
+) -> Array:
+    """Flat areas in the colours of a reference, dark to light; default: those of seed 7."""
+    colours = seeded_palette(7) if colours is None else colours
+    soft = _blur(frame, 1.5)
+    y = _levels(_tone(_luma(soft)), len(colours), 2.5)
+    at = np.clip(y * len(colours) - 0.5, 0, len(colours) - 1)
+    below = np.minimum(at.astype(np.int32), len(colours) - 2)
+    flat = colours[below] + (at - below)[..., None] * (colours[below + 1] - colours[below])
+    line = _soft(np.clip(_lines(_luma(soft), 1.2, 24.0) * 1.3 - 0.35, 0, 1), 0.5, 0.6)
+    return _mix(flat, colours[0] * 0.35, line)
+
+
 # the order is the network's style index: append, never reorder
-TEACHERS: dict[str, Teacher] = {
-    f.__name__: f
-    for f in (ink, neon, poster, thermal, blueprint, gold, solar, hatch, brush, charcoal, aquarelle)
-}
+_ALL: tuple[Teacher, ...] = (
+    ink, neon, poster, thermal, blueprint, gold, solar,
+    hatch, brush, charcoal, aquarelle, ember, palette,
+)  # fmt: skip
+TEACHERS: dict[str, Teacher] = {f.__name__: f for f in _ALL}  # type: ignore[attr-defined]
+
+
+def teacher_of(style: str, seed: int, colours: Array | None = None) -> Teacher:
+    """Return a style's teacher as the stream with this seed knows it.
+
+    Args:
+        style: one of TEACHERS.
+        seed: the stream's; draws the palette where none is given.
+        colours: the reference's palette, float32 [5, 3] in [0, 1].
+    """
+    if style == "palette":
+        return partial(palette, colours=seeded_palette(seed) if colours is None else colours)
+    return TEACHERS[style]

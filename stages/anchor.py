@@ -18,7 +18,6 @@ from torch import Tensor
 from lsd.pipeline.frame import Frame, Picture, Size
 from lsd.pipeline.stage import Context
 from lsd.stages.diffusion import DiffusionOptions
-from lsd.stages.models.conditioning import style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
 from lsd.stages.models.sampler import SIGMA_MAX
 from lsd.stages.models.texture import TextureField
@@ -86,12 +85,12 @@ class Reference:
         """Return what an anchor depends on beside the input: style and seed."""
         options = frame.params.of(self._stage, DiffusionOptions)
         style = (options.prompt, tuple(options.styles.items()), options.strength)
-        return (*style, options.seed)
+        return (*style, options.style_image, options.seed)
 
     def anchor(self, frame: Frame) -> Anchor:
         """Predict the frame from itself alone, in one step, and measure that."""
         options = frame.params.of(self._stage, DiffusionOptions)
-        style = style_vector(options.prompt, options.styles, options.strength)
+        style = options.style_vector()
         pixels = cv2.resize(frame.source[0].numpy(), self._size, interpolation=cv2.INTER_AREA)
         small = torch.from_numpy(np.ascontiguousarray(pixels))[None]
         noise = self._field(options.seed) * SIGMA_MAX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines, styles
-from lsd.stages.models.conditioning import style_vector
+from lsd.stages.models.conditioning import image_palette, style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
 from lsd.stages.models.sampler import REFERENCE_STEPS, sample
 from lsd.stages.models.texture import TextureField, noise_tile
@@ -38,6 +39,10 @@ class DiffusionOptions(StageOptions):
         {}, "Style weights by name; where given, they win over the prompt"
     )
     strength: float = live_field(1.0, "0 leaves the input as it is, 1 restyles fully", ge=0, le=1)
+    style_image: Path | None = live_field(
+        None,
+        "A picture whose colours the output takes, by the style `palette`; wins over the prompt",
+    )
     steps: int = live_field(
         1, "Denoise steps a frame; each costs one run of the network", ge=1, le=REFERENCE_STEPS
     )
@@ -57,6 +62,15 @@ class DiffusionOptions(StageOptions):
     @classmethod
     def _known_styles(cls, weights: dict[str, float]) -> dict[str, float]:
         return _checked(weights, lambda: style_vector("", weights, 1.0))
+
+    @field_validator("style_image")
+    @classmethod
+    def _readable_image(cls, image: Path | None) -> Path | None:
+        return image if image is None else _checked(image, lambda: image_palette(image))
+
+    def style_vector(self) -> Tensor:
+        """Return what the network is told of the style, float32 [1, STYLE_SIZE]."""
+        return style_vector(self.prompt, self.styles, self.strength, self.seed, self.style_image)
 
 
 class Diffusion:
@@ -79,9 +93,10 @@ class Diffusion:
         self._seed = options.seed
         # both are remembered; made here, they don't cost the first frame its deadline
         noise_tile(options.seed)
-        _style(options)
+        options.style_vector()
         self._mix = _mix_of(options)
-        if not options.styles and any(name not in options.prompt.lower() for name in self._mix):
+        chosen = options.styles or options.style_image
+        if not chosen and any(name not in options.prompt.lower() for name in self._mix):
             mix = ", ".join(f"{name} {share:.2f}" for name, share in self._mix.items())
             context.warn(f"{self.name}: the prompt {options.prompt!r} is taken as {mix}")
         if self._denoiser is None:
@@ -107,14 +122,12 @@ class Diffusion:
         if denoiser is None:
             raise StageError(f"stage {self.name!r}: process before open")
         history = _history(frame, previous)
-        style = _style(options)
+        style = options.style_vector()
 
-        def denoise(x: Tensor, sigma: float) -> Tensor:
-            return denoiser(x, sigma, frame.data, history, style)
+        def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
+            return denoiser(x, sigma, frame.data, history, style, estimate)
 
-        picture = sample(denoise, field, options.steps)
-        # the engine's output buffer is its own: the next call overwrites it
-        return replace(frame, data=picture.clone())
+        return replace(frame, data=sample(denoise, field, options.steps))
 
     def close(self) -> None:
         """Forget the texture; the compiled network stays for the process's next run."""
@@ -161,15 +174,12 @@ def _checked(value: Value, use: Callable[[], object]) -> Value:
     return value
 
 
-def _style(options: DiffusionOptions) -> Tensor:
-    return style_vector(options.prompt, options.styles, options.strength)
-
-
 def _mix_of(options: DiffusionOptions) -> dict[str, float]:
     """Return the share of each style that takes part, the largest first."""
-    vector = style_vector(options.prompt, options.styles, 1.0)[0].tolist()
+    vector = style_vector(options.prompt, options.styles, 1.0, image=options.style_image)
+    weights = vector[0, : len(styles.STYLES)].tolist()
     shares = {
-        style.name: share for style, share in zip(styles.STYLES, vector, strict=True) if share
+        style.name: share for style, share in zip(styles.STYLES, weights, strict=True) if share
     }
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 

@@ -10,17 +10,21 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lsd.stages.models.texture import TextureField
-from lsd.lab.teachers import TEACHERS
+from lsd.lab.teachers import TEACHERS, palette
+from lsd.stages.models.palette import COLOURS, palette_of, seeded_palette
+from lsd.stages.models.styles import INDEX
+from lsd.stages.models.texture import PERIOD, TextureField
+from training.leaves import dead_leaves
 
 Array = npt.NDArray[Any]
 cv2.setNumThreads(1)
@@ -29,6 +33,11 @@ CACHE = Path(".cache/data")
 WIDTH, HEIGHT = 456, 256
 STYLES = len(TEACHERS)
 _TEACHERS = list(TEACHERS.values())
+EMBER, PALETTE = INDEX["ember"], INDEX["palette"]
+# crisp lines take longer to learn than washes of colour
+_HARD = ("ink", "neon", "poster", "blueprint", "ember", "palette")
+_SHARE = np.array([1.6 if name in _HARD else 1.0 for name in TEACHERS])
+_FIELDS, _LEAVES, _PALETTES = 48, 24, 160  # drawn once: to draw them costs more than to train
 PHOTOS = ("coffee.png", "chelsea.png", "rocket.jpg", "flower.jpg", "china.jpg", "grass.png",
           "brick.png", "gravel.png")  # fmt: skip
 
@@ -98,8 +107,8 @@ class Sample:
         frame: uint8 [H, W, 3].
         clean: uint8 [H, W, 3], the frame before the sensor's noise.
         field: float32 [H, W, 3], the texture field, advected to this frame.
-        target: float32 [H, W, 3] in [-1, 1]: what the teachers make of it.
-        style: float32 [STYLES].
+        target: float32 [H, W, 3] in [-1, 1]: what the teachers make of the clean frame.
+        style: float32 [STYLES + 3 * COLOURS]: weights, palette in [-1, 1] (or zeros).
         motion: float32 [H, W, 2], or None: this frame begins a stream.
     """
 
@@ -111,20 +120,52 @@ class Sample:
     motion: Array | None
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What streams are made of; drawn once a process.
+
+    Attributes:
+        film: uint8 [N, H, W, 3].
+        stills: photographs and dead leaves, uint8 [H, W, 3].
+        fields: prototypes of texture fields, of one size.
+        palettes: float32 [N, COLOURS, 3] in [-1, 1], of pictures and of seeds.
+    """
+
+    film: Array
+    stills: tuple[list[Array], list[Array]]
+    fields: list[TextureField]
+    palettes: Array
+
+    @classmethod
+    def open(cls, rng: np.random.Generator, size: int) -> Self:
+        """Open the cache that `prepare` has filled."""
+        film = np.load(CACHE / "bbb.npy", mmap_mode="r")
+        photos = [load_photo(name) for name in PHOTOS]
+        leaves = [dead_leaves(rng, 640) for _ in range(_LEAVES)]
+        fields = [TextureField(int(rng.integers(2**31)), size, size) for _ in range(_FIELDS)]
+        frames = [film[rng.integers(300, 14000)] for _ in range(_PALETTES // 2 - len(photos))]
+        palettes = [palette_of(p) for p in (*photos, *frames)]
+        palettes += [seeded_palette(int(rng.integers(2**31))) for _ in range(_PALETTES // 2)]
+        return cls(film, (photos, leaves), fields, np.stack(palettes) * 2.0 - 1.0)
+
+
 class Stream:
     """An endless stream of augmented frames with their styled targets."""
 
-    def __init__(self, rng: np.random.Generator, size: int, film: Array, photos: list[Array]):
-        self._rng, self._size = rng, size
-        self._film, self._photos = film, photos
+    def __init__(self, rng: np.random.Generator, size: int, sources: Sources):
+        self._rng, self._size, self._sources = rng, size, sources
+        self._film = sources.film
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._cut()
 
     def _cut(self) -> None:
         rng, n = self._rng, self._size
         self._left = int(rng.integers(8, 40))
-        self._still = rng.random() < 0.12
-        self._photo = self._photos[rng.integers(len(self._photos))] if rng.random() < 0.25 else None
+        self._still = rng.random() < 0.2
+        self._photo = None
+        if rng.random() < 0.45:
+            stills = self._sources.stills[int(rng.random() < 0.5)]
+            self._photo = stills[rng.integers(len(stills))]
         self._at = int(rng.integers(300, len(self._film) - 400 - 100))
         self._pace = int(rng.integers(1, 3))
         height = HEIGHT if self._photo is None else self._photo.shape[0]
@@ -136,13 +177,15 @@ class Stream:
         self._spin, self._swell = rng.normal(0, 0.15), rng.normal(0, 0.002)
         self._flip = rng.random() < 0.5
         self._gain = rng.uniform(0.75, 1.25) * rng.uniform(0.92, 1.08, 3)
-        self._bias, self._gamma = rng.uniform(-0.08, 0.08), np.exp(rng.normal(0, 0.25))
+        self._bias, self._gamma = rng.uniform(-0.08, 0.08), np.exp(rng.normal(0.1, 0.4))
         self._order = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
         self._saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.5, 1.4)
-        self._noise = float(rng.choice([0.0, 0.006, 0.015, 0.03], p=[0.3, 0.35, 0.25, 0.1]))
+        self._noise = float(rng.choice([0.0, 0.006, 0.015, 0.03], p=[0.3, 0.3, 0.25, 0.15]))
         self._defocus = float(rng.uniform(0.4, 1.2)) if rng.random() < 0.2 else 0.0
-        self._texture = TextureField(int(rng.integers(2**31)), n, n)
+        self._texture = copy(self._sources.fields[rng.integers(_FIELDS)])
+        self._texture.reset(int(rng.integers(PERIOD)))
         self._previous: Array | None = None
+        self._fire: Array | None = None
         self.style = self._draw_style()
 
     def skip(self, frames: int) -> None:
@@ -153,17 +196,20 @@ class Stream:
 
     def _draw_style(self) -> Array:
         rng = self._rng
-        style = np.zeros(STYLES, np.float32)
+        style = np.zeros(STYLES + 3 * COLOURS, np.float32)
         kind = rng.random()
-        first, second = rng.integers(STYLES), rng.integers(STYLES)
-        if kind < 0.86:
+        first, second = rng.choice(STYLES, 2, p=_SHARE / _SHARE.sum())
+        if kind < 0.88:
             style[first] = 1.0
-        elif kind < 0.94:
+        elif kind < 0.95:
             share = rng.uniform(0.2, 0.8)
             style[first] += share
             style[second] += 1.0 - share
         else:
             style[first] = rng.uniform(0.2, 0.9)
+        if style[PALETTE]:
+            palettes = self._sources.palettes
+            style[STYLES:] = palettes[rng.integers(len(palettes))].ravel()
         return style
 
     def _picture(self) -> tuple[Array, Array]:
@@ -192,7 +238,7 @@ class Stream:
         clean = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
         if not self._noise:
             return clean, clean
-        x = x + self._rng.normal(0, self._noise, x.shape)
+        x = x + self._noise * self._rng.standard_normal(x.shape, np.float32)
         return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8), clean
 
     def next(self) -> Sample:
@@ -208,6 +254,7 @@ class Stream:
         if self._previous is not None:
             motion = self._flow.calc(grey, self._previous, None)
             self._texture.advance(motion)
+        past = self._burning(motion)
         self._previous = grey
         if not self._still:
             self._at += self._pace
@@ -218,22 +265,44 @@ class Stream:
                 np.clip(self._zoom * (1 + self._swell), 0.3, 0.98 * shape[0] / self._size)
             )
         field = self._texture.sample()
-        return Sample(frame, clean, field, styled(frame, field, self.style), self.style, motion)
+        x = clean.astype(np.float32) / 255.0
+        self._fire = _TEACHERS[EMBER](x, field, past) if self.style[EMBER] else None
+        target = styled(x, field, self.style, self._fire)
+        return Sample(frame, clean, field, target, self.style, motion)
+
+    def _burning(self, motion: Array | None) -> Array | None:
+        """Return the stateful teacher's last picture, warped to this frame."""
+        return None if motion is None or self._fire is None else warp(self._fire, motion)
 
 
-def styled(frame: Array, field: Array, style: Array) -> Array:
+def warp(x: Array, motion: Array) -> Array:
+    """Fetch what is at each pixel now from where `motion` says that it was."""
+    h, w = x.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1)
+    where = (grid + motion).astype(np.float32)
+    return np.asarray(cv2.remap(x, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def styled(x: Array, field: Array, style: Array, fire: Array | None = None) -> Array:
     """Mix the teachers by weight; what is missing to 1 is the frame itself.
 
     Args:
-        frame: uint8 [H, W, 3].
+        x: float32 [H, W, 3] in [0, 1], the frame.
         field: float32 [H, W, 3].
-        style: float32 [STYLES], sum <= 1.
+        style: float32 [STYLES + 3 * COLOURS]: weights, sum <= 1, and a palette in [-1, 1].
+        fire: what `ember` made of the frame and its past, where there is one.
 
     Returns:
         float32 [H, W, 3] in [-1, 1].
     """
-    x = frame.astype(np.float32) / 255.0
-    out = (1.0 - style.sum()) * x
-    for index in np.flatnonzero(style):
-        out = out + style[index] * _TEACHERS[index](x, field)
+    shares, colours = style[:STYLES], (style[STYLES:].reshape(COLOURS, 3) + 1.0) / 2.0
+    out = (1.0 - shares.sum()) * x
+    for index in np.flatnonzero(shares):
+        if index == PALETTE:
+            picture = palette(x, field, colours=colours)
+        elif index == EMBER and fire is not None:
+            picture = fire
+        else:
+            picture = _TEACHERS[index](x, field, None)
+        out = out + shares[index] * picture
     return np.clip(out, 0, 1).astype(np.float32) * 2.0 - 1.0

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsd.lab.teachers import TEACHERS, teacher_of
 from lsd.pipeline.clock import MonotonicClock
 from lsd.pipeline.frame import Frame, Size
 from lsd.pipeline.params import Params
@@ -29,10 +30,10 @@ from lsd.stages.memory import Memory, MemoryOptions
 from lsd.stages.models.texture import TextureField
 from lsd.stages.motion import MotionEstimator
 from training import data
-from lsd.lab.teachers import TEACHERS
 
 Array = npt.NDArray[Any]
-SIDE, FRAMES, JUDGED, SEED = 256, 24, 12, 7
+SIDE, FRAMES, JUDGED, SEED = 256, 48, 24, 7
+WARM_UP = 20  # frames that the teacher with a memory is given before it counts
 CITY = Path("configs/clips/city.mp4")
 
 
@@ -93,6 +94,7 @@ def judge(clip: str, style: str, steps: int, engine: EngineName) -> Verdict:
     for stage in stages:
         stage.open(context)
     field, motion = TextureField(SEED, SIDE, SIDE), MotionEstimator(Size(SIDE, SIDE))
+    teacher_picture, past = teacher_of(style, SEED), None
     rows: list[tuple[float, float, float]] = []
     previous: Frame | None = None
     for n, pixels in zip(range(FRAMES), CLIPS[clip](SIDE), strict=False):
@@ -107,9 +109,12 @@ def judge(clip: str, style: str, steps: int, engine: EngineName) -> Verdict:
             assert result is not None
             frame = result
         previous = frame
-        if n >= FRAMES - JUDGED:
+        if past is not None:
+            past = None if flow is None else data.warp(past, flow)
+        if n >= FRAMES - JUDGED - WARM_UP:
             x = pixels.astype(np.float32) / 255
-            teacher = np.clip(TEACHERS[style](x, field.sample()), 0, 1)
+            teacher = past = np.clip(teacher_picture(x, field.sample(), past), 0, 1)
+        if n >= FRAMES - JUDGED:
             y = (frame.data[0].permute(1, 2, 0).numpy() + 1) / 2
             rows.append((psnr(y, teacher), psnr(x, teacher), psnr(y, x)))
     to_teacher, strength, to_input = (float(mean) for mean in np.mean(rows, axis=0))

@@ -35,10 +35,11 @@ from lsd.stages.models.blendnet import BlendNet
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
 from lsd.stages.models.unet import StyleUNet, UNetConfig
 from training import data, train
+from training.history import RUNTIME_LEVEL
 
 FOLDER = Path("stages/weights")
 INPUTS = {
-    "unet": ("frame", "history", "x", "style", "sigma", "history_level"),
+    "unet": ("frame", "history", "x", "estimate", "style", "sigma", "history_level"),
     "blend": ("luma", "past_luma", "current", "previous"),
 }
 CALIBRATION_SAMPLES = 48
@@ -99,20 +100,18 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
         self._batches = self._draw()
 
     def _draw(self) -> Iterator[dict[str, Any]]:
-        film = np.load(data.CACHE / "bbb.npy", mmap_mode="r")
-        photos = [data.load_photo(name) for name in data.PHOTOS]
-        streams = train.Streams(np.random.default_rng(11), 256, 1, film, photos)
+        streams = train.Streams(np.random.default_rng(11), 256, 1)
         levels = (SIGMA_MAX, SIGMA_MAX, noise_levels(2)[1])
         for n in range(CALIBRATION_SAMPLES):
             samples, histories, told = streams.next()
             batch = train.Batch.collate(samples, histories, told)
             sigma = levels[n % len(levels)]
-            clean = 0.0 if sigma == SIGMA_MAX else 1.0
-            x = clean * batch.target + sigma * batch.noise
+            known = 0.0 if sigma == SIGMA_MAX else 1.0
             tensors = (
                 batch.frame,
                 batch.history,
-                x,
+                known * batch.target + sigma * batch.noise,
+                known * batch.target,
                 batch.style,
                 torch.tensor([sigma]),
                 batch.level,
@@ -154,18 +153,19 @@ def _unet(state: dict[str, Any]) -> StyleUNet:
     return net.eval()
 
 
-def export_unet() -> None:
-    """Export the moving average of the training's last checkpoint, all three files."""
-    state = torch.load(train.STATE, weights_only=False)  # our own file
+def export_unet(checkpoint: Path) -> None:
+    """Export the moving average of a training's checkpoint, all three files."""
+    state = torch.load(checkpoint, weights_only=False)  # our own file
     notes = {key: str(state[key]) for key in ("steps", "samples")}
     notes["minutes"] = f"{state['spent_s'] / 60:.0f}"
     net = _unet(state)
     save_weights("unet", net, notes)
     pixels = torch.zeros((1, 256, 256, 3), dtype=torch.uint8)
     past = torch.zeros((1, 256, 256, 4), dtype=torch.uint8)
-    style = torch.zeros((1, data.STYLES))
+    style = torch.zeros((1, net.config.style_size))
     x = torch.zeros((1, 3, 256, 256))
-    export("unet", net, (pixels, past, x, style, torch.tensor([10.0]), torch.tensor([0.1])))
+    levels = torch.tensor([SIGMA_MAX]), torch.tensor([RUNTIME_LEVEL])
+    export("unet", net, (pixels, past, x, x, style, *levels))
     quantise("unet")
 
 
@@ -179,9 +179,10 @@ def export_blend(net: BlendNet) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network", choices=["unet", "fresh-blend"], nargs="?", default="unet")
-    which = parser.parse_args().network
-    if which == "unet":
-        export_unet()
+    parser.add_argument("--checkpoint", type=Path, default=train.STATE)
+    arguments = parser.parse_args()
+    if arguments.network == "unet":
+        export_unet(arguments.checkpoint)
     else:  # the untrained blend (a constant weight), to start a training from
         export_blend(BlendNet())
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -30,14 +29,17 @@ from lsd.pipeline.allocator import keep_freed_memory
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
 from lsd.stages.models.unet import StyleUNet, UNetConfig
 from training import data, history
+from training.muon import Muon
 
 Array = npt.NDArray[Any]
 FOLDER = Path(".cache/train")
-STATE = FOLDER / "state.pt"
-LEARNING_RATE = 1.5e-3
+STATE = FOLDER / "state.pt"  # of the network that ships
+MUON_RATE, ADAM_RATE = 0.02, 2e-3
 WARM_UP_STEPS = 200
+FLAT_UNTIL = 0.35  # share of the clock after which the rates fall linearly
+LATER_STEPS = 0.5  # share of the batches that also train a later denoise step
 # (share of the wall clock, crop, streams a process)
-PHASES = ((0.70, 128, 4), (1.00, 192, 2))
+PHASES = ((0.75, 128, 4), (1.00, 192, 2))
 
 
 @dataclass
@@ -47,16 +49,14 @@ class Streams:
     rng: np.random.Generator
     size: int
     count: int
-    film: Array
-    photos: list[Array]
+    clean_history: bool = False
     streams: list[data.Stream] = field(init=False)
     own: list[Array | None] = field(init=False)
     past: list[data.Sample | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.streams = [
-            data.Stream(self.rng, self.size, self.film, self.photos) for _ in range(self.count)
-        ]
+        sources = data.Sources.open(self.rng, self.size)
+        self.streams = [data.Stream(self.rng, self.size, sources) for _ in range(self.count)]
         self.own = [None] * self.count
         self.past = [None] * self.count
 
@@ -81,17 +81,13 @@ class Streams:
         motion = now.motion if now.motion is not None else np.zeros((self.size, self.size, 2))
         own = self.own[i]
         luma = cv2.cvtColor(past.frame, cv2.COLOR_RGB2GRAY)
-        truth = _warp(past.target, motion)
-        chosen, level = history.choose(self.rng, truth, None if own is None else _warp(own, motion))
+        truth = data.warp(past.target, motion)
+        chosen, level = truth, history.RUNTIME_LEVEL
+        if not self.clean_history:
+            own = None if own is None else data.warp(own, motion)
+            chosen, level = history.choose(self.rng, truth, own)
         pixels = np.round((chosen + 1) * 127.5).clip(0, 255).astype(np.uint8)
-        return np.dstack([pixels, _warp(luma, motion)]), level
-
-
-def _warp(x: Array, motion: Array) -> Array:
-    h, w = x.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1)
-    where = (grid + motion).astype(np.float32)
-    return np.asarray(cv2.remap(x, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        return np.dstack([pixels, data.warp(luma, motion)]), level
 
 
 def loss_of(predicted: Tensor, target: Tensor) -> Tensor:
@@ -130,35 +126,30 @@ class Batch:
             planes([s.target for s in samples]),
         )
 
-    def noisy(self, net: StyleUNet, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draw a noise level and the picture at it: mostly as sampling meets them."""
-        count = len(self.frame)
-        kind = rng.random()
-        if kind < 0.50:  # the first step, and the only one of one-step sampling
-            return self.noise * SIGMA_MAX, torch.full((count,), SIGMA_MAX)
-        if kind < 0.88:  # a later step, from the network's own estimate
-            steps = int(rng.choice([2, 2, 2, 3, 4, 8, 20]))
-            sigma = noise_levels(steps)[int(rng.integers(1, steps))]
-            with torch.no_grad():
-                top = torch.full((count,), SIGMA_MAX)
-                estimate = net(
-                    self.frame, self.history, self.noise * SIGMA_MAX, self.style, top, self.level
-                ).clamp(-1, 1)
-            mixed = torch.lerp(estimate, self.noise * SIGMA_MAX, sigma / SIGMA_MAX)
-            return mixed, torch.full((count,), sigma)
-        sigma_each = torch.from_numpy(np.exp(rng.normal(-0.8, 1.2, count)).astype(np.float32))
-        sigma_each = sigma_each.clamp(0.02, SIGMA_MAX)
-        return self.target + sigma_each[:, None, None, None] * self.noise, sigma_each
+    def denoise(self, net: StyleUNet, x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
+        """Run the network on the batch at one noise level."""
+        levels = torch.full((len(self.frame),), sigma)
+        estimate = torch.zeros_like(self.target) if estimate is None else estimate
+        # bfloat16 takes a quarter off a step here, and a picture has 8 bits too
+        with torch.autocast("cpu", torch.bfloat16):
+            out: Tensor = net(self.frame, self.history, x, estimate, self.style, levels, self.level)
+        return out.float()
 
 
 class Trainer:
-    """Network, optimizer, moving average and clock; everything a resume needs."""
+    """Network, optimizers, moving average and clock; everything a resume needs."""
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float, folder: Path) -> None:
         self.net = StyleUNet(UNetConfig(styles=data.STYLES)).train()
         self.ema = StyleUNet(UNetConfig(styles=data.STYLES)).eval()
         self.ema.load_state_dict(self.net.state_dict())
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), LEARNING_RATE, weight_decay=1e-4)
+        self.state = folder / "state.pt"
+        kernels = [p for p in self.net.parameters() if p.dim() == 4]
+        others = [p for p in self.net.parameters() if p.dim() != 4]
+        self.optimizers: tuple[torch.optim.Optimizer, ...] = (
+            Muon(kernels, MUON_RATE),
+            torch.optim.AdamW(others, ADAM_RATE, weight_decay=1e-4),
+        )
         self.budget_s, self.spent_s, self.steps, self.samples = minutes * 60, 0.0, 0, 0
 
     @property
@@ -167,43 +158,58 @@ class Trainer:
 
     def step(self, batch: Batch, rng: np.random.Generator) -> tuple[float, Tensor]:
         """One optimizer step on the averaged gradient; return loss and predictions."""
-        x, sigma = batch.noisy(self.net, rng)
-        out = self.net(batch.frame, batch.history, x, batch.style, sigma, batch.level)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=False)
+        out = batch.denoise(self.net, batch.noise * SIGMA_MAX, None, SIGMA_MAX)
         loss = loss_of(out, batch.target)
-        self.optimizer.zero_grad(set_to_none=False)
         loss.backward()
+        first = float(loss.detach())
+        if rng.random() < LATER_STEPS:  # refine what the first step made
+            n = int(rng.choice([2, 2, 2, 3, 4, 8, 20]))
+            sigma = noise_levels(n)[int(rng.integers(1, n))]
+            estimate = out.detach().clamp(-1, 1)
+            x = torch.lerp(estimate, batch.noise * SIGMA_MAX, sigma / SIGMA_MAX)
+            out = batch.denoise(self.net, x, estimate, sigma)
+            loss_of(out, batch.target).backward()
         _average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        rate = LEARNING_RATE * (0.5 + 0.5 * math.cos(math.pi * self.progress)) + 1e-5
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (self.steps + 1) / WARM_UP_STEPS)
-        self.optimizer.step()
+        rate = self._rate()
+        for optimizer, peak in zip(self.optimizers, (MUON_RATE, ADAM_RATE), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * rate
+            optimizer.step()
         decay = min(0.999, (self.steps + 1) / (self.steps + 10))
         with torch.no_grad():
             for slow, fast in zip(self.ema.parameters(), self.net.parameters(), strict=True):
                 slow.lerp_(fast, 1 - decay)
         self.steps += 1
-        return float(loss.detach()), out.detach().clamp(-1, 1)
+        return first, out.detach().clamp(-1, 1)
+
+    def _rate(self) -> float:
+        """Share of the peak learning rate: warm-up, level, then down to zero."""
+        down = min(1.0, (1.0 - self.progress) / (1.0 - FLAT_UNTIL))
+        return min(1.0, (self.steps + 1) / WARM_UP_STEPS) * max(down, 0.01)
 
     def save(self) -> None:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        part = STATE.with_suffix(".part")
+        self.state.parent.mkdir(parents=True, exist_ok=True)
+        part = self.state.with_suffix(".part")
         state = {
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
             "spent_s": self.spent_s,
             "steps": self.steps,
             "samples": self.samples,
         }
         torch.save(state, part)
-        part.rename(STATE)
+        part.rename(self.state)
 
     def resume(self) -> None:
-        state = torch.load(STATE, weights_only=False)  # our own file
+        state = torch.load(self.state, weights_only=False)  # our own file
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.spent_s, self.steps = state["spent_s"], state["steps"]
         self.samples = state["samples"]
 
@@ -221,23 +227,22 @@ def _average_gradients(net: torch.nn.Module) -> None:
         at += g.numel()
 
 
-def _process(rank: int, world: int, minutes: float, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def _process(rank: int, options: argparse.Namespace) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(options.port)}
     keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    world = options.processes
     dist.init_process_group("gloo", rank=rank, world_size=world)
-    trainer = Trainer(minutes)
-    if STATE.exists():
+    trainer = Trainer(options.minutes, options.folder)
+    if trainer.state.exists():
         trainer.resume()
     rng = np.random.default_rng([rank, trainer.steps])
-    film = np.load(data.CACHE / "bbb.npy", mmap_mode="r")
-    photos = [data.load_photo(name) for name in data.PHOTOS]
     streams, last, since, losses = None, time.monotonic(), 0.0, []
     while trainer.progress < 1.0:
         _, size, count = next(p for p in PHASES if trainer.progress < p[0])
         if streams is None or streams.size != size:
-            streams = Streams(rng, size, count, film, photos)
+            streams = Streams(rng, size, count, options.clean_history)
         batch = Batch.collate(*streams.next())
         loss, out = trainer.step(batch, rng)
         streams.own = list(out.permute(0, 2, 3, 1).numpy())
@@ -272,11 +277,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90.0, help="wall clock, over all resumes")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--port", type=int, default=29511)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the state is kept")
+    parser.add_argument(
+        "--clean-history",
+        action="store_true",
+        help="never corrupt the history: the drift lab's control, which must fail",
+    )
     arguments = parser.parse_args()
     data.prepare()
     mp.spawn(
         _process,
-        args=(arguments.processes, arguments.minutes, arguments.port),
+        args=(arguments,),
         nprocs=arguments.processes,
     )
 

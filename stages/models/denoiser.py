@@ -11,21 +11,27 @@ from torch import Tensor
 
 from lsd.pipeline.frame import Size
 from lsd.stages.models import engines, weights
+from lsd.stages.models.conditioning import STYLE_SIZE
 from lsd.stages.models.sampler import SIGMA_MAX
-from lsd.stages.models.styles import STYLES
 
 RUNTIME_LEVEL = 0.1  # the nominal corruption of its history that the network is told
 NO_HISTORY = -1.0
 
 
 class Denoiser(Protocol):
-    """D(x; sigma | frame, history, style). Bring your own model through this."""
+    """D(x, estimate; sigma | frame, history, style). Bring your own model through this."""
 
     model: str
     engine: str
 
     def __call__(
-        self, x: Tensor, sigma: float, frame: Tensor, history: Tensor | None, style: Tensor
+        self,
+        x: Tensor,
+        sigma: float,
+        frame: Tensor,
+        history: Tensor | None,
+        style: Tensor,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """Estimate the clean picture.
 
@@ -35,7 +41,9 @@ class Denoiser(Protocol):
             frame: uint8 [1, H, W, 3], the input picture.
             history: uint8 [1, H, W, 4], the warped last output and the warped
                 luma of its input, or None.
-            style: float32 [1, styles], weights.
+            style: float32 [1, STYLE_SIZE], see conditioning.py.
+            estimate: float32 [1, 3, H, W] in [-1, 1], what the last denoise step
+                made of this frame, or None.
 
         Returns:
             float32 [1, 3, H, W] in [-1, 1]; only valid until the next call.
@@ -54,14 +62,21 @@ class UNetDenoiser:
         )
         self.engine = self._run.name
         self.model = f"unet-{weights.fingerprint('unet')}"
-        self._no_history = example[1]
+        self._no_history, self._no_estimate = example[1], example[3]
 
     def __call__(
-        self, x: Tensor, sigma: float, frame: Tensor, history: Tensor | None, style: Tensor
+        self,
+        x: Tensor,
+        sigma: float,
+        frame: Tensor,
+        history: Tensor | None,
+        style: Tensor,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         level = NO_HISTORY if history is None else RUNTIME_LEVEL
         past = self._no_history if history is None else history
-        return self._run(frame, past, x, style, torch.tensor([sigma]), torch.tensor([level]))
+        last = self._no_estimate if estimate is None else estimate
+        return self._run(frame, past, x, last, style, torch.tensor([sigma]), torch.tensor([level]))
 
 
 def _example(size: Size) -> tuple[Tensor, ...]:
@@ -70,7 +85,8 @@ def _example(size: Size) -> tuple[Tensor, ...]:
         torch.zeros((1, height, width, 3), dtype=torch.uint8),
         torch.zeros((1, height, width, 4), dtype=torch.uint8),
         torch.zeros((1, 3, height, width)),
-        torch.zeros((1, len(STYLES))),
+        torch.zeros((1, 3, height, width)),
+        torch.zeros((1, STYLE_SIZE)),
         torch.tensor([SIGMA_MAX]),
         torch.tensor([NO_HISTORY]),
     )

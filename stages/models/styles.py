@@ -260,6 +260,40 @@ STYLES: tuple[Style, ...] = (
             "dreamy romantic scene",
         ),
     ),
+    Style(
+        "ember",
+        "burning edges, flames rising in the dark",
+        ("fire", "flames", "burning", "blaze", "lava", "inferno", "on fire"),
+        textured=True,
+        hints=(
+            "hell",
+            "campfire at night",
+            "volcano eruption",
+            "glowing coals",
+            "dragon breath",
+            "forge and molten iron",
+            "candle light",
+            "demon",
+            "hot ashes and sparks",
+            "phoenix",
+            "bonfire",
+            "burnt edges",
+        ),
+    ),
+    Style(
+        "palette",
+        "flat areas in the colours of a reference picture",
+        ("reference colours", "style image", "colour palette", "gradient map", "duotone"),
+        hints=(
+            "colours of another picture",
+            "recoloured print",
+            "limited colours",
+            "risograph",
+            "two tone print",
+            "matching colours",
+            "harmonious colour scheme",
+        ),
+    ),
 )
 
 INDEX: Mapping[str, int] = {style.name: index for index, style in enumerate(STYLES)}

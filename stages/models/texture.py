@@ -77,9 +77,9 @@ class TextureField:
         self._home = np.concatenate([screen + np.array(o, np.float32) for o in _OFFSETS], axis=-1)
         self.reset()
 
-    def reset(self) -> None:
-        """Start over: maps at home, phase zero."""
-        self._phase = 0
+    def reset(self, phase: int = 0) -> None:
+        """Start over: maps at home, `phase` frames into the period."""
+        self._phase = phase
         self._map = self._home.copy()
 
     def advance(self, motion: Array | None) -> None:

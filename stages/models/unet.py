@@ -1,9 +1,10 @@
 """The shipped network: a lightweight diffusion U-Net that restyles one frame.
 
-It predicts the clean picture x0 from a noisy one, in EDM's parametrisation,
-conditioned on the input frame, the motion-warped previous output, how far
-that history can be trusted, and the style. All conversions from pixels are
-inside, so that an engine runs them fused.
+It predicts the clean picture x0 from a noisy one and from its own last
+estimate of it (self-conditioning, Chen et al. 2022, arXiv:2208.04202), given the
+input frame, the motion-warped previous output, how far that history can be
+trusted, the style and a palette. All conversions from pixels are inside, so
+that an engine runs them fused.
 
 Pixels come in fours: the trunk works at a quarter of the resolution, where a
 CPU's convolutions are wide and fast; a light head at half resolution that
@@ -30,18 +31,25 @@ class UNetConfig:
     """Sizes of the network; stored in the weights file.
 
     Attributes:
-        styles: length of the style vector.
+        styles: number of styles.
+        colours: of the palette; the style vector ends with 3 values for each.
         widths: channels at 1/4, 1/8 and 1/16 of the resolution.
         blocks: residual blocks a level (the two upper ones twice: down and up).
         head: channels of the half-resolution head.
         embedding: length of the conditioning embedding.
     """
 
-    styles: int = 11
+    styles: int = 13
+    colours: int = 5
     widths: tuple[int, int, int] = (40, 80, 128)
     blocks: tuple[int, int, int] = (1, 1, 2)
-    head: int = 24
+    head: int = 32
     embedding: int = 64
+
+    @property
+    def style_size(self) -> int:
+        """Length of the style vector: weights, then the palette."""
+        return self.styles + 3 * self.colours
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the weights' metadata."""
@@ -67,7 +75,7 @@ class Block(nn.Module):
 
 
 class StyleUNet(nn.Module):
-    """D(x; sigma | frame, history, style): the denoiser."""
+    """D(x, estimate; sigma | frame, history, style): the denoiser."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -76,10 +84,10 @@ class StyleUNet(nn.Module):
         n4, n8, n16 = config.blocks
         e, head = config.embedding, config.head
         self.embed = nn.Sequential(
-            nn.Linear(config.styles + 16 + 2, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
+            nn.Linear(config.style_size + 16 + 2, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
         )
-        # frame 3, noisy picture 3, history 3, reliability 1, for each of 4x4 pixels
-        self.stem = nn.Conv2d(10 * 16, c4, 1)
+        # frame, noisy picture, estimate and history 3 each, reliability 1, of 4x4 pixels
+        self.stem = nn.Conv2d(13 * 16, c4, 1)
         self.down4 = nn.ModuleList(Block(c4, e) for _ in range(n4))
         self.to8 = nn.Conv2d(c4, c8, 2, stride=2)
         self.down8 = nn.ModuleList(Block(c8, e) for _ in range(n8))
@@ -90,12 +98,15 @@ class StyleUNet(nn.Module):
         self.from8 = nn.Conv2d(c8, 4 * c4, 1)
         self.up4 = nn.ModuleList(Block(c4, e) for _ in range(n4))
         self.from4 = nn.Conv2d(c4, 4 * head // 2, 1)
-        self.head_in = nn.Conv2d(head // 2 + 6 * 4, head, 3, padding=1)
+        self.head_in = nn.Conv2d(head // 2 + 9 * 4, head, 3, padding=1)
         self.head_film = nn.Linear(e, 2 * head)
         self.head_mid = nn.Conv2d(head, head, 3, padding=1)
         self.head_out = nn.Conv2d(head, 3 * 4, 1)
-        # a(style)*frame + b(style)*luma + c(style): the global part of a style
-        self.tint = nn.Linear(e, 9)
+        # how much of each palette colour a pixel takes
+        self.head_shares = nn.Conv2d(head, config.colours * 4, 1)
+        # a*frame + b*luma + c + d*estimate, by style and noise level: what is
+        # alike all over the picture costs the head nothing
+        self.tint = nn.Linear(e, 12)
         nn.init.zeros_(self.tint.weight)
         nn.init.zeros_(self.tint.bias)
 
@@ -104,6 +115,7 @@ class StyleUNet(nn.Module):
         frame: Tensor,
         history: Tensor,
         x: Tensor,
+        estimate: Tensor,
         style: Tensor,
         sigma: Tensor,
         history_level: Tensor,
@@ -115,16 +127,18 @@ class StyleUNet(nn.Module):
             history: uint8 [B, H, W, 4]: the warped previous output (RGB) and, as
                 fourth channel, the warped previous input's luma.
             x: float32 [B, 3, H, W], the noisy picture at noise level `sigma`.
-            style: float32 [B, styles], weights >= 0 with a sum of at most 1; what
-                is missing to 1 is the share of the unchanged input.
+            estimate: float32 [B, 3, H, W] in [-1, 1], what the last denoise step
+                made of this frame; zeros at the first step.
+            style: float32 [B, style_size]: weights >= 0 with a sum of at most 1
+                (what is missing to 1 is the share of the unchanged input), then
+                the palette's colours, RGB in [-1, 1] from dark to light; a palette
+                counts for the styles that take one.
             sigma: float32 [B], noise level, > 0.
             history_level: float32 [B], the nominal corruption of the history, 0 to
                 1; a negative value says that there is no history.
 
         Returns:
             float32 [B, 3, H, W]; in [-1, 1] in evaluation mode, unclamped in training.
-
-        Source: preconditioning of Karras et al. 2022 (EDM), table 1.
         """
         rgb = ops.frame_to_tensor(frame)
         has_history = (history_level >= 0).to(rgb.dtype)[:, None, None, None]
@@ -133,17 +147,26 @@ class StyleUNet(nn.Module):
         reliability = (luma - past[:, 3:]).abs() * has_history
 
         s = sigma[:, None, None, None]
-        total = torch.sqrt(s * s + SIGMA_DATA**2)
-        noisy = x / total
+        # unit variance at every level (c_in of EDM, Karras et al. 2022, table 1);
+        # the output is x0 itself: with EDM's c_skip the light head would have to
+        # subtract the noise again at full resolution (docs/decisions/0004)
+        noisy = x * torch.rsqrt(s * s + SIGMA_DATA**2)
         embedding = self._embed(style, sigma, history_level)
-        inputs = torch.cat([rgb, noisy, past[:, :3], reliability], dim=1)
-        raw = self._head(self._trunk(inputs, embedding), rgb, noisy, embedding)
-        a, b, c = self.tint(embedding)[:, :, None, None].chunk(3, dim=1)
-        raw = raw + a * rgb + b * luma + c
-        skip, out = SIGMA_DATA**2 / (total * total), s * SIGMA_DATA / total
-        denoised: Tensor = skip * x + out * raw
+        inputs = torch.cat([rgb, noisy, estimate, past[:, :3], reliability], dim=1)
+        h = self._head(self._trunk(inputs, embedding), inputs[:, :9], embedding)
+        a, b, c, d = self.tint(embedding)[:, :, None, None].chunk(4, dim=1)
+        denoised: Tensor = F.pixel_shuffle(self.head_out(h), 2) + self._painted(h, style)
+        denoised = denoised + a * rgb + b * luma + c + d * estimate
         # a clamp has no gradient outside its range, so training sees past it
         return denoised if self.training else denoised.clamp(-1.0, 1.0)
+
+    def _painted(self, h: Tensor, style: Tensor) -> Tensor:
+        """Mix the palette's colours by the head's shares: a product of 3 x colours."""
+        colours = self.config.colours
+        palette = style[:, self.config.styles :].view(-1, colours, 3).transpose(1, 2)
+        shares = F.pixel_shuffle(self.head_shares(h), 2)
+        mixed = palette @ shares.flatten(2)
+        return mixed.view(-1, 3, *shares.shape[2:])
 
     def _embed(self, style: Tensor, sigma: Tensor, history_level: Tensor) -> Tensor:
         c_noise = torch.log(sigma)[:, None] / 4.0
@@ -177,11 +200,10 @@ class StyleUNet(nn.Module):
             h = block(h, embedding)
         return h
 
-    def _head(self, trunk: Tensor, rgb: Tensor, noisy: Tensor, embedding: Tensor) -> Tensor:
+    def _head(self, trunk: Tensor, pixels: Tensor, embedding: Tensor) -> Tensor:
         coarse = F.pixel_shuffle(self.from4(trunk), 2)
-        fine = F.pixel_unshuffle(torch.cat([rgb, noisy], dim=1), 2)
+        fine = F.pixel_unshuffle(pixels, 2)
         h: Tensor = self.head_in(torch.cat([coarse, fine], dim=1))
         scale, shift = self.head_film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(h * (1.0 + scale) + shift)
-        h = h + F.silu(self.head_mid(h))
-        return F.pixel_shuffle(self.head_out(h), 2)
+        return h + F.silu(self.head_mid(h))

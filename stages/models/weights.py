@@ -23,7 +23,7 @@ from lsd.stages.models.blendnet import BlendNet
 from lsd.stages.models.styles import STYLES
 from lsd.stages.models.unet import StyleUNet, UNetConfig
 
-FORMAT = "1"  # raised when the inputs or the meaning of a network change
+FORMAT = "2"  # raised when the inputs or the meaning of a network change
 FOLDER_VARIABLE = "LSD_WEIGHTS"  # another folder, for weights that you trained
 _REMEDY = f"reinstall livesd, or unset {FOLDER_VARIABLE} if you set it"
 
@@ -146,6 +146,7 @@ def _build(network: str, metadata: dict[str, str]) -> nn.Module:
     return StyleUNet(
         UNetConfig(
             styles=sizes["styles"],
+            colours=sizes["colours"],
             widths=tuple(sizes["widths"]),
             blocks=tuple(sizes["blocks"]),
             head=sizes["head"],
