@@ -102,7 +102,7 @@ def smooth(seed: int, side: int = SIDE, std: float = 0.4) -> Tensor:
 
 
 class OwnDenoiser:
-    """A model of somebody's own: `work(x, sigma, frame, history, style)`; keeps its calls."""
+    """A model of somebody's own: `work` takes what a denoiser is given; keeps its calls."""
 
     model = "own"
     engine = "none"
@@ -112,9 +112,16 @@ class OwnDenoiser:
         self.calls: list[dict[str, Any]] = []
 
     def __call__(
-        self, x: Tensor, sigma: float, frame: Tensor, history: Tensor | None, style: Tensor
+        self,
+        x: Tensor,
+        sigma: float,
+        frame: Tensor,
+        history: Tensor | None,
+        style: Tensor,
+        estimate: Tensor | None = None,
     ) -> Tensor:
-        seen = {"x": x, "sigma": sigma, "frame": frame, "history": history, "style": style}
+        seen = {"x": x, "sigma": sigma, "frame": frame, "history": history, "style": style,
+                "estimate": estimate}  # fmt: skip
         self.calls.append(seen)
         return self.work(**seen)
 

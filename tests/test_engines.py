@@ -21,9 +21,10 @@ from torch import Tensor
 from lsd.kernels import ops
 from lsd.pipeline.errors import ConfigError, WeightsError
 from lsd.stages.models import engines, quiet_openvino, weights
+from lsd.stages.models.conditioning import style_vector
 from lsd.stages.models.denoiser import NO_HISTORY, RUNTIME_LEVEL
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
-from lsd.stages.models.styles import INDEX, STYLES
+from lsd.stages.models.styles import STYLES
 from lsd.stages.models.texture import TextureField
 
 SIDE = 256
@@ -63,14 +64,15 @@ def compiled(engine: str) -> engines.Engine:
 
 
 def one_hot(style: str) -> Tensor:
-    return torch.eye(len(STYLES))[INDEX[style]][None].clone()
+    return style_vector("", {style: 1.0}, 1.0).clone()
 
 
 def first_step(style: str) -> Inputs:
     """Return the only step of a stream's first frame."""
     no_history = torch.zeros((1, SIDE, SIDE, 4), dtype=torch.uint8)
     noise, levels = SIGMA_MAX * clip().field, ([SIGMA_MAX], [NO_HISTORY])
-    return clip().first, no_history, noise, one_hot(style), *map(torch.tensor, levels)
+    none = torch.zeros_like(noise)
+    return clip().first, no_history, noise, none, one_hot(style), *map(torch.tensor, levels)
 
 
 @lru_cache(maxsize=len(STYLES))
@@ -86,7 +88,7 @@ def second_step(style: str) -> Inputs:
     sigma = noise_levels(2)[1]
     noisy = ops.denoise_step(SIGMA_MAX * clip().field, done, SIGMA_MAX, sigma)
     levels = ([sigma], [RUNTIME_LEVEL])
-    return clip().second, history, noisy, one_hot(style), *map(torch.tensor, levels)
+    return clip().second, history, noisy, done, one_hot(style), *map(torch.tensor, levels)
 
 
 def flat(level: int) -> Inputs:
@@ -95,7 +97,7 @@ def flat(level: int) -> Inputs:
     history = torch.full((1, SIDE, SIDE, 4), level, dtype=torch.uint8)
     levels = ([SIGMA_MAX], [RUNTIME_LEVEL])
     noise = torch.zeros((1, 3, SIDE, SIDE))
-    return frame, history, noise, one_hot("neon"), *map(torch.tensor, levels)
+    return frame, history, noise, noise.clone(), one_hot("neon"), *map(torch.tensor, levels)
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
@@ -254,7 +256,7 @@ def test_weights_of_another_format_are_refused_by_every_engine(folder: Path, eng
     module = weights.load_module("blend")
     old = weights.metadata_of(module) | {"format": "0"}
     save_file(module.state_dict(), folder / "blend.safetensors", old)
-    with pytest.raises(WeightsError, match=r"weights of format 0, .* reads format 1"):
+    with pytest.raises(WeightsError, match=r"weights of format 0, .* reads format 2"):
         engines.load("blend", engine, blend_example(), 1)
 
 

@@ -31,10 +31,10 @@ def test_levels_fall_strictly_from_the_highest_and_stay_above_the_lowest(steps: 
 
 
 @given(st.integers(1, 50))
-def test_levels_are_evenly_spaced_in_the_seventh_root(steps: int) -> None:
-    roots = [level ** (1 / 7) for level in (*noise_levels(steps), SIGMA_MIN)]
-    gaps = [before - after for before, after in itertools.pairwise(roots)]
-    assert gaps == pytest.approx([gaps[0]] * steps)
+def test_levels_are_a_geometric_series(steps: int) -> None:
+    levels = (*noise_levels(steps), SIGMA_MIN)
+    ratios = [after / before for before, after in itertools.pairwise(levels)]
+    assert ratios == pytest.approx([ratios[0]] * steps)
 
 
 def test_reference_mode_has_twenty_levels() -> None:
@@ -44,14 +44,14 @@ def test_reference_mode_has_twenty_levels() -> None:
 @pytest.mark.parametrize("steps", [0, -3])
 def test_fewer_steps_than_one_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"steps: got {steps}, expected 1 or more"):
-        sample(lambda x, sigma: x, FIELD, steps)
+        sample(lambda x, estimate, sigma: x, FIELD, steps)
 
 
 @given(st.integers(1, 40))
 def test_denoiser_is_called_once_a_level_from_the_highest_down(steps: int) -> None:
     seen: list[float] = []
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
         seen.append(sigma)
         return torch.zeros_like(x)
 
@@ -62,7 +62,7 @@ def test_denoiser_is_called_once_a_level_from_the_highest_down(steps: int) -> No
 def test_first_call_sees_the_field_at_the_highest_level() -> None:
     seen: list[Tensor] = []
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
         seen.append(x)
         return x
 
@@ -73,13 +73,13 @@ def test_first_call_sees_the_field_at_the_highest_level() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_denoiser_that_knows_the_picture_yields_it_exactly(steps: int) -> None:
     picture = torch.rand(1, 3, 8, 8) * 2 - 1
-    assert torch.equal(sample(lambda x, sigma: picture, FIELD, steps), picture)
+    assert torch.equal(sample(lambda x, estimate, sigma: picture, FIELD, steps), picture)
 
 
 def test_every_call_of_an_all_knowing_denoiser_sees_the_field_at_that_level() -> None:
     picture = torch.rand(1, 3, 8, 8) * 2 - 1
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
         # the ODE's exact path to one picture: a straight line in sigma
         noise = (SIGMA_MAX * FIELD - picture) / SIGMA_MAX
         assert torch.allclose(x, picture + sigma * noise, atol=1e-5)
@@ -91,7 +91,7 @@ def test_every_call_of_an_all_knowing_denoiser_sees_the_field_at_that_level() ->
 @given(steps=st.integers(1, 20), std=st.floats(0.1, 1.0))
 def test_steps_follow_eulers_rule_for_gaussian_data(steps: int, std: float) -> None:
     # for data ~ N(0, std^2) the ideal denoiser is linear, so each step scales x
-    def denoise(x: Tensor, sigma: float) -> Tensor:
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
         return x * (std**2 / (std**2 + sigma**2))
 
     scale, levels = SIGMA_MAX, (*noise_levels(steps), 0.0)
@@ -102,10 +102,35 @@ def test_steps_follow_eulers_rule_for_gaussian_data(steps: int, std: float) -> N
 
 
 def test_many_steps_give_gaussian_data_its_deviation() -> None:
-    def denoise(x: Tensor, sigma: float) -> Tensor:
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
         return x * (0.25 / (0.25 + sigma**2))
 
     # exactly, x(0) = x(sigma) * std / sqrt(std^2 + sigma^2); Euler comes near
     exact = SIGMA_MAX * 0.5 / (0.25 + SIGMA_MAX**2) ** 0.5
     result = sample(denoise, FIELD, 2000)
     assert torch.allclose(result, exact * FIELD, rtol=0.02)
+
+
+def test_each_step_is_told_the_estimate_of_the_last() -> None:
+    told: list[Tensor | None] = []
+    given = [torch.full_like(FIELD, value) for value in (0.1, 0.2, 0.3)]
+
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
+        told.append(estimate)
+        return given[len(told) - 1]
+
+    sample(denoise, FIELD, 3)
+    first, *later = told
+    assert first is None
+    for estimate, before in zip(later, given, strict=False):
+        assert estimate is not None
+        assert torch.equal(estimate, before)
+
+
+def test_engine_may_reuse_its_buffer() -> None:
+    buffer = torch.empty_like(FIELD)
+
+    def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
+        return buffer.fill_(0.5 if estimate is None else float(estimate.mean()) + 0.25)
+
+    assert torch.allclose(sample(denoise, FIELD, 2), torch.full_like(FIELD, 0.75))

@@ -22,12 +22,14 @@ def test_order_is_the_networks_style_index() -> None:
         "brush",
         "charcoal",
         "aquarelle",
+        "ember",
+        "palette",
     ]
 
 
-def test_textured_styles_are_the_four_that_are_drawn_by_hand() -> None:
+def test_textured_styles_are_those_that_are_drawn_by_hand_and_the_fire() -> None:
     textured = [style.name for style in STYLES if style.textured]
-    assert textured == ["hatch", "brush", "charcoal", "aquarelle"]
+    assert textured == ["hatch", "brush", "charcoal", "aquarelle", "ember"]
 
 
 def test_no_two_styles_share_a_name_or_synonym() -> None:
@@ -54,7 +56,7 @@ def test_style_unlike_any_other_gets_no_suggestion() -> None:
 def test_mix_sums_to_one_in_the_networks_order() -> None:
     weights = mix({"neon": 3, "ink": 1})
     assert weights.dtype == np.float32
-    assert weights.tolist() == [0.25, 0.75] + [0.0] * 9
+    assert weights.tolist() == [0.25, 0.75] + [0.0] * 11
 
 
 def test_mix_takes_weights_of_any_size() -> None:

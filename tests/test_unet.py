@@ -14,6 +14,9 @@ from lsd.stages.models.sampler import REFERENCE_STEPS, SIGMA_MAX, noise_levels
 from lsd.stages.models.styles import STYLES
 from lsd.stages.models.unet import SIGMA_DATA, StyleUNet, UNetConfig
 
+STYLE_SIZE = UNetConfig().style_size
+
+
 SIDE = 32
 
 
@@ -31,12 +34,13 @@ def net() -> StyleUNet:
 def inputs(width: int = SIDE, height: int = SIDE, **changed: Any) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     side = max(width, height)
-    style = torch.zeros(1, len(STYLES))
+    style = torch.zeros(1, STYLE_SIZE)
     style[0, 8] = 1.0
     return {
         "frame": scene(0, side)[:, :height, :width],
         "history": torch.cat([scene(1, side), scene(1, side)[..., :1]], 3)[:, :height, :width],
         "x": SIGMA_MAX * torch.randn((1, 3, height, width), generator=generator),
+        "estimate": torch.zeros(1, 3, height, width),
         "style": style,
         "sigma": torch.tensor([SIGMA_MAX]),
         "history_level": torch.tensor([0.1]),
@@ -107,12 +111,12 @@ def test_how_far_the_history_can_be_trusted_matters(net: StyleUNet, level: float
 
 def test_history_of_level_zero_is_not_taken_for_none(net: StyleUNet) -> None:
     levels = torch.tensor([0.0, -1.0])
-    zero, none = net._embed(torch.zeros(2, len(STYLES)), torch.ones(2), levels)
+    zero, none = net._embed(torch.zeros(2, STYLE_SIZE), torch.ones(2), levels)
     assert (zero - none).abs().max() > 1e-3
 
 
 def test_every_style_gives_another_picture(net: StyleUNet) -> None:
-    pictures = [net(**inputs(style=row[None])) for row in torch.eye(len(STYLES))]
+    pictures = [net(**inputs(style=row[None])) for row in torch.eye(STYLE_SIZE)]
     for index, one in enumerate(pictures):
         for other in pictures[:index]:
             assert (one - other).abs().mean() > 1e-3
@@ -133,7 +137,7 @@ def test_frame_matters(net: StyleUNet) -> None:
 def test_embedding_tells_the_levels_of_the_reference_mode_apart(net: StyleUNet) -> None:
     levels = torch.tensor(noise_levels(REFERENCE_STEPS))
     count = len(levels)
-    embedded = net._embed(torch.zeros(count, len(STYLES)), levels, torch.zeros(count))
+    embedded = net._embed(torch.zeros(count, STYLE_SIZE), levels, torch.zeros(count))
     distances = torch.cdist(embedded, embedded) + torch.eye(count) * 1e9
     assert distances.min() > 1e-3 * embedded.abs().max()
 
@@ -142,36 +146,38 @@ def test_embedding_tells_the_levels_of_the_reference_mode_apart(net: StyleUNet) 
 def test_embedding_tells_a_level_from_its_reciprocal(net: StyleUNet, sigma: float) -> None:
     # their logarithms differ in the sign alone, which a cosine does not see
     levels = torch.tensor([sigma, 1.0 / sigma])
-    low, high = net._embed(torch.zeros(2, len(STYLES)), levels, torch.zeros(2))
+    low, high = net._embed(torch.zeros(2, STYLE_SIZE), levels, torch.zeros(2))
     assert (low - high).abs().max() > 1e-3
 
 
-def test_picture_without_noise_comes_out_as_it_went_in(net: StyleUNet) -> None:
-    clean = inputs()["x"] / (4 * SIGMA_MAX)
-    out = net(**inputs(x=clean.clamp(-1, 1), sigma=torch.tensor([1e-4])))
-    # EDM: the skip's weight goes to 1 and the network's to sigma
-    assert (out - clean.clamp(-1, 1)).abs().max() < 0.05
+def test_estimate_of_the_last_step_matters(net: StyleUNet) -> None:
+    assert difference(net, estimate=torch.full((1, 3, SIDE, SIDE), 0.5)) > 1e-3
 
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
 def test_noise_reaches_the_network_at_one_deviation_whatever_its_level(
     net: StyleUNet, sigma: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # EDM: D = skip x + out F(x / total), so two noise levels show F the same picture
-    total = (sigma**2 + SIGMA_DATA**2) ** 0.5
     unit = inputs()["x"] / SIGMA_MAX
-    fixed = net._embed(torch.zeros(1, len(STYLES)), torch.ones(1), torch.ones(1))
-    monkeypatch.setattr(net, "_embed", lambda *told: fixed)  # F is told nothing else
+    fixed = net._embed(torch.zeros(1, STYLE_SIZE), torch.ones(1), torch.ones(1))
+    monkeypatch.setattr(net, "_embed", lambda *told: fixed)  # the level shows in x alone
 
-    def network(level: float, whole: float) -> Tensor:
-        x, noise = unit * whole, torch.tensor([level])
-        net.train()  # sees past the clamp
-        estimate: Tensor = net(**inputs(x=x, sigma=noise))
-        net.eval()
-        return (estimate - SIGMA_DATA**2 / whole**2 * x) / (level * SIGMA_DATA / whole)
+    def estimate(level: float) -> Tensor:
+        x = unit * (level**2 + SIGMA_DATA**2) ** 0.5
+        out: Tensor = net(**inputs(x=x, sigma=torch.tensor([level])))
+        return out
 
-    reference = network(2.0, (4.0 + SIGMA_DATA**2) ** 0.5)
-    assert torch.allclose(network(sigma, total), reference, atol=1e-3 * reference.abs().max())
+    assert torch.allclose(estimate(sigma), estimate(2.0), atol=1e-3)
+
+
+def test_palette_paints_with_the_colours_that_it_is_given(net: StyleUNet) -> None:
+    h = torch.randn(1, 32, 4, 4, generator=torch.Generator().manual_seed(2))
+    style = torch.zeros(1, STYLE_SIZE)
+    assert net._painted(h, style).abs().max() == 0  # no palette, no paint
+    style[0, len(STYLES) :: 3] = 1.0  # every colour red
+    red, green, blue = net._painted(h, style)[0]
+    assert red.abs().mean() > 1e-3
+    assert green.abs().max() == blue.abs().max() == 0
 
 
 def test_training_sees_past_the_clamp(net: StyleUNet) -> None:

@@ -113,7 +113,7 @@ def test_folder_instead_of_weights_is_called_damaged(folder: Path) -> None:
 
 def test_weights_of_another_format_say_both_versions(folder: Path) -> None:
     save(folder, BlendNet(), "blend", format="7")
-    with pytest.raises(WeightsError, match=r"weights of format 7, .* reads format 1"):
+    with pytest.raises(WeightsError, match=r"weights of format 7, .* reads format 2"):
         weights.load_module("blend")
 
 
@@ -150,7 +150,7 @@ def test_weights_of_other_sizes_than_they_say_are_refused(folder: Path) -> None:
 def test_network_for_another_number_of_styles_is_refused(folder: Path) -> None:
     config = UNetConfig(styles=3, widths=(8, 8, 16), blocks=(1, 1, 1), head=8, embedding=16)
     save(folder, StyleUNet(config), "unet")
-    with pytest.raises(WeightsError, match="3 styles, this version of livesd has 11"):
+    with pytest.raises(WeightsError, match="3 styles, this version of livesd has 13"):
         weights.load_module("unet")
 
 

@@ -194,6 +194,9 @@ class _OpenVino:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # capture and encode share these cores
+            # where a CPU has bfloat16 the default takes it: another picture there (57
+            # dB to torch) than on the machine that the weights were judged on
+            "INFERENCE_PRECISION_HINT": "f32",
         }
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
 

@@ -22,6 +22,7 @@ class Style:
         words: synonyms and phrases that name this style and no other; lower
             case, plain letters. A prompt that holds one has chosen the style.
         textured: whether it carries a texture field drawn from the seed.
+        stateful: whether a frame alone does not decide the picture: its past counts.
         hints: what it makes one think of: free text is compared with these
             too, but a prompt that holds one has not yet chosen.
     """
@@ -30,6 +31,7 @@ class Style:
     summary: str
     words: tuple[str, ...]
     textured: bool = False
+    stateful: bool = False
     hints: tuple[str, ...] = ()
 
 
@@ -202,7 +204,15 @@ STYLES: tuple[Style, ...] = (
     Style(
         "brush",
         "thick oil-paint dabs, vivid colours",
-        ("oil painting", "oil paint", "brush strokes", "impressionist", "impasto", "van gogh"),
+        (
+            "oil painting",
+            "oil paint",
+            "brush strokes",
+            "impressionist",
+            "impasto",
+            "van gogh",
+            "palette knife",
+        ),
         textured=True,
         hints=(
             "thick paint on canvas",
@@ -265,6 +275,7 @@ STYLES: tuple[Style, ...] = (
         "burning edges, flames rising in the dark",
         ("fire", "flames", "burning", "blaze", "lava", "inferno", "on fire"),
         textured=True,
+        stateful=True,
         hints=(
             "hell",
             "campfire at night",
@@ -283,7 +294,7 @@ STYLES: tuple[Style, ...] = (
     Style(
         "palette",
         "flat areas in the colours of a reference picture",
-        ("reference colours", "style image", "colour palette", "gradient map", "duotone"),
+        ("reference colours", "style image", "gradient map", "duotone"),
         hints=(
             "colours of another picture",
             "recoloured print",
