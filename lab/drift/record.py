@@ -8,7 +8,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Series: TypeAlias = dict[str, NDArray[np.float64]]  # one value a frame; NaN where not measured
+# Name -> one value a frame; NaN where not measured. Beside what `metrics.figures` and
+# `metrics.temporal` give (every n-th frame; motion_y and motion_s on every frame of
+# loop, static, pan and aperiodic) the names are
+#   lap_psnr, lap_psnr_blocks  PSNR to lap 3 at the same place, in dB, 60 at the most:
+#                              of the pixels (uint8), of means of 8x8 blocks; from lap 4
+#   lap_spectrum               distance of spectra to that picture
+#   psnr_free                  PSNR to the history-free prediction, in dB
+#   cut, switch, reset         1.0 where the input cut, the style was switched, the history was
+#                              left out or the picture replaced; else 0.0
+#   r, g, b                    channel means of y, on every frame
+Series: TypeAlias = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,7 @@ class Run:
         kind: "stream"; "recovery": shocks to the history; "lyapunov": a small
             perturbation that is scaled back after every frame.
         control: None, or what was made sick on purpose: "clean-history" or "integrator".
-        guards: whether memory's rejections and correction are on.
+        guards: whether memory may reject pictures.
     """
 
     style: str
@@ -64,9 +74,14 @@ class Record:
         run: the run.
         series: per frame; the names are those of `lsd.lab.drift.metrics`.
         sheets: frame's number, from 1 -> uint8 [H, 3 W, 3] RGB: input, teacher, output.
-        curves: recovery: shock -> d_k, k = 0..30, and "SHOCK:rms" -> the same
-            distance as RMS in [0, 1]; lyapunov: "growth" -> log growth a frame.
-        counts: resets and rejections by reason; see `lsd.lab.drift.stream`.
+        curves: recovery: for each SHOCK d_k, k = 0..30 (d_0 = 1 by definition; NaN
+            throughout where the shock is not finite), "SHOCK:rms", the distance itself
+            as RMS with pictures in [0, 1], and "SHOCK:spectrum", the distance of
+            spectra; of textured styles d and rms are those of 8x8 block means.
+            lyapunov: "growth", log growth of the perturbation in each frame.
+        counts: "frames"; "resets": frames replaced or cut off from their history, and
+            "resets near cuts": those within 2 frames behind an input's cut or a style's
+            switch, not in "resets"; "rejected: REASON": what the memory's guards rejected.
         seconds: what it took.
     """
 
