@@ -6,14 +6,16 @@ delay edge, and neither threads nor deadlines.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from lsd.pipeline.clock import MonotonicClock
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.device import resolve_device
 from lsd.pipeline.errors import LsdError
-from lsd.pipeline.frame import Frame
+from lsd.pipeline.frame import Frame, Picture
 from lsd.pipeline.launch import build_graph
 from lsd.pipeline.loops import ComputeLoop
 from lsd.pipeline.params import ParamStore
@@ -65,7 +67,7 @@ class Chain:
         )
         self._stages = graph.stages[:1] if only_source else graph.stages[:-1]
         self._session = Session(graph, _FOREVER, context, params)
-        self._loop = ComputeLoop(self._session)
+        self._loop = _Loop(self._session)
         self._seq = self._epoch = 0
 
     def __enter__(self) -> Self:
@@ -125,6 +127,26 @@ class Chain:
         flight = self._loop.advance(Flight(frame, self._epoch, now_ns))
         return None if flight is None else flight.frame
 
+    def disturb(self, change: Callable[[Picture], Picture]) -> None:
+        """Replace, once, the picture that comes back to the next frame as the past.
+
+        Args:
+            change: gets the picture, which it must not write to, and returns another one.
+        """
+        self._loop.disturb(change)
+
+    def set(self, stage: str, **changes: Any) -> None:
+        """Change live options of a stage from the next frame on.
+
+        Raises:
+            ConfigError: as `ParamStore.set`.
+        """
+        self._session.params.set(stage, **changes)
+
+    def counters(self) -> Mapping[tuple[str, str], int]:
+        """Return (stage, event) -> how often, since the start."""
+        return self._session.stage_context.counters
+
     def facts(self) -> dict[str, str | int]:
         """Return what the stages say about themselves ("model", "engine", ...)."""
         facts: dict[str, str | int] = {}
@@ -139,3 +161,10 @@ class Chain:
                 stage.close()
             except LsdError as error:
                 self._session.stage_context.warn(f"stage {stage.name!r}: {error}")
+
+
+class _Loop(ComputeLoop):
+    def disturb(self, change: Callable[[Picture], Picture]) -> None:
+        frame = self._history[-1]
+        if frame is not None:
+            self._history[-1] = replace(frame, data=change(frame.data))
