@@ -31,7 +31,8 @@ class Run:
         input: a name of `lsd.lab.drift.inputs.INPUTS`.
         seed: of texture and noise.
         frames: how many of the input's pictures it sees, 1 or more.
-        kind: "stream"; "recovery": shocks to the history; "lyapunov": a small
+        kind: "stream"; "walk": a stream of which only r, g, b and laps are kept;
+            "recovery": shocks to the history; "lyapunov": a small
             perturbation that is scaled back after every frame.
         control: None, or what was made sick on purpose: "clean-history" or "integrator".
         guards: whether memory may reject pictures.
