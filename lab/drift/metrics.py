@@ -1,0 +1,284 @@
+"""What is measured of a picture, of two, and of two in a row; no network, no weights.
+
+y is the output, S what the style's teacher draws, x the input: float32 [H, W, 3]
+RGB in [0, 1]. A pixel that is not finite counts as black, so that a broken
+picture measures as a bad one and not as one that was left out. What becomes of
+the figures over time is in `trends`; their limits are in `gates`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+CAP_DB = 60.0  # of every PSNR: beyond it nobody sees a difference, and a mean stays finite
+
+_QUANTUM = 1 / (12 * 255**2)  # variance of rounding to 8 bits
+_OCTAVES = 5  # of frequency, down from Nyquist: periods of 2 to 64 pixels
+_FROM_RGB: Array = np.array([
+    [0.4122214708, 0.5363325363, 0.0514459929],
+    [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+], np.float32)  # fmt: skip
+_TO_LAB: Array = np.array([
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+], np.float32)  # fmt: skip
+
+
+def figures(y: Array, s: Array | None = None, x: Array | None = None) -> dict[str, float]:
+    """Measure one frame: name -> value.
+
+    Of y, and with the end "_s" of S:
+        entropy_y, bits, 0 to 9: see `entropy`.
+        lightness_y, 0 to 1, saturation_y, 0 to about .32: means of L and of the
+            chroma sqrt(a^2 + b^2) in Oklab.
+        detail_y, 0 up: see `laplacian_energy`.
+        high_y, 0 to 1: see `high_share`.
+        variance_y, 0 to .25: of all values, as demos quote it.
+        colour_std_y, 0 to .5: standard deviation over pixels, mean of the channels.
+        gradient_y, 0 up: mean length of the gradient of luma, a pixel.
+    Of y against S: shift_l, shift_a, shift_b, the mean of y minus that of S in
+    Oklab; psnr_ys, dB; ssim_ys. Against x: psnr_sx, psnr_yx, dB.
+
+    Args:
+        y: the output.
+        s: the teacher's picture; None: what needs it is left out.
+        x: the input; the same.
+    """
+    y = _sound(y)
+    lab, found = oklab(y), _look(y, "_y")
+    found |= _colours(lab, "_y")
+    if s is not None:
+        meant = oklab(s)
+        found |= _look(s, "_s") | _colours(meant, "_s")
+        shift = np.subtract(cv2.mean(lab), cv2.mean(meant))[:3]
+        found |= {f"shift_{axis}": float(d) for axis, d in zip("lab", shift, strict=True)}
+        found |= {"psnr_ys": psnr(y, s), "ssim_ys": ssim(y, s)}
+    if x is not None:
+        found["psnr_yx"] = psnr(y, x)
+        if s is not None:
+            found["psnr_sx"] = psnr(s, x)
+    return found
+
+
+def temporal(
+    y: Array, y_before: Array, s: Array, s_before: Array, flow: Array, visible: Array
+) -> dict[str, float]:
+    """Return the warp errors of output and teacher, "e4_y" and "e4_s".
+
+    Their difference is judged from both sides: the error alone falls when a
+    stream collapses to one colour. Arguments as in `warp_error`.
+    """
+    return {
+        "e4_y": warp_error(y, y_before, flow, visible),
+        "e4_s": warp_error(s, s_before, flow, visible),
+    }
+
+
+def warp_error(y: Array, before: Array, flow: Array, visible: Array) -> float:
+    """E4 = mean |y_t - W y_{t-1}| after averaging the difference over 4x4 blocks.
+
+    The blocks take out what interpolation does to single pixels; blocks that
+    were hidden in part do not count. Range 0 to 1; NaN: all was hidden.
+
+    Args:
+        y: the picture.
+        before: the one before.
+        flow: float32 [H, W, 2], pixels: what is at (x, y) now was at (x + dx, y + dy).
+        visible: bool [H, W], whether it was to be seen then.
+
+    Source: Lai et al. 2018, "Learning Blind Video Temporal Consistency", eq. 9,
+    with the mean absolute difference for the squared one.
+    """
+    y, before = _sound(y), _sound(before)
+    at_x, at_y = _grid(y.shape[0], y.shape[1])
+    where = at_x + flow[..., 0], at_y + flow[..., 1]
+    warped = cv2.remap(before, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    blocks = np.abs(block_means(y - warped, 4))
+    shown = block_means(visible.astype(np.float32), 4) > 0.999
+    return float(blocks[shown].mean()) if shown.any() else float("nan")
+
+
+def psnr(a: Array, b: Array) -> float:
+    """10 log10(1 / mean (a - b)^2) of pictures in [0, 1]: dB, 60 at the most."""
+    a, b = _sound(a), _sound(b)
+    return _decibels(cv2.norm(a, b, cv2.NORM_L2SQR) / a.size)
+
+
+def lap_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """10 log10(255^2 / mean (a - b)^2) of pixels, uint8: dB, 60 at the most."""
+    return _decibels(cv2.norm(a, b, cv2.NORM_L2SQR) / a.size / 255**2)
+
+
+def ssim(a: Array, b: Array) -> float:
+    """Structural similarity of luma, -1 to 1; 1 for equal pictures only.
+
+    (2 m_a m_b + C1)(2 c_ab + C2) / ((m_a^2 + m_b^2 + C1)(v_a + v_b + C2)) under a
+    Gaussian of sigma 1.5 in 11x11, C1 = .01^2, C2 = .03^2; the mean of all places
+    where it fits.
+
+    Source: Wang et al. 2004, "Image Quality Assessment", eq. 13.
+    """
+    first, second = _luma(_sound(a)), _luma(_sound(b))
+    mean_a, mean_b = _local(first), _local(second)
+    square, cross = mean_a * mean_a + mean_b * mean_b, mean_a * mean_b
+    spread = _local(first * first + second * second) - square
+    like = (2 * cross + 1e-4) * (2 * (_local(first * second) - cross) + 9e-4)
+    return float(np.mean(like / ((square + 1e-4) * (spread + 9e-4))))
+
+
+def entropy(y: Array) -> float:
+    """H = -sum p log2 p over the 8x8x8 histogram of RGB: 0 (one colour) to 9 bits."""
+    p = _histogram(_sound(y))
+    p = p[p > 0]
+    return abs(float(np.sum(p * np.log2(p))))
+
+
+def histogram_distance(a: Array, b: Array) -> float:
+    """Half the sum of |p - q| over the 8x8x8 histograms of RGB: 0 (equal) to 1."""
+    return float(np.abs(_histogram(_sound(a)) - _histogram(_sound(b))).sum()) / 2
+
+
+def oklab(y: Array) -> Array:
+    """Convert sRGB in [0, 1] to Oklab: float32 [H, W, 3]; L 0 to 1, a and b about +-.3.
+
+    Source: Ottosson 2020, "A perceptual color space for image processing".
+    """
+    y = np.clip(_sound(y), 0, 1)
+    linear = cv2.pow((y + 0.055) / 1.055, 2.4)
+    linear = np.where(y <= 0.04045, y / 12.92, linear)
+    return np.asarray(cv2.transform(cv2.pow(cv2.transform(linear, _FROM_RGB), 1 / 3), _TO_LAB))
+
+
+def colour_distance(a: Array, b: Array) -> float:
+    """Mean over pixels of the Euclidean distance in Oklab: 0 up; .02 is about visible."""
+    return float(np.mean(np.sqrt(np.square(oklab(a) - oklab(b)).sum(axis=2))))
+
+
+def laplacian_energy(y: Array) -> float:
+    """Mean square of the Laplacian of luma (four neighbours): detail, 0 up to 16."""
+    bent = cv2.Laplacian(_luma(_sound(y)), cv2.CV_32F, borderType=cv2.BORDER_REPLICATE)
+    return float(cv2.norm(bent, cv2.NORM_L2SQR)) / bent.size
+
+
+def high_share(y: Array) -> float:
+    """Share of luma's energy above a quarter of Nyquist, 1/8 cycle a pixel: 0 to 1.
+
+    Without the mean, under a Hann window, so that the jump from border to
+    border is not taken for detail. 0 for a picture of one colour.
+    """
+    octaves = octave_energy(y)
+    # what rounding to 8 bits leaves is no energy: one colour would have a share of noise
+    return float(octaves[:2].sum() / (octaves.sum() + _QUANTUM))
+
+
+def spectrum_distance(a: Array, b: Array) -> float:
+    """Mean over octaves of |10 log10(E_a / E_b)|, energies of luma: dB, 0 (equal) up.
+
+    The five octaves below Nyquist, periods of 2 to 64 pixels; to each energy is
+    added what rounding to 8 bits makes, so that invisible differences do not count.
+    """
+    first, second = octave_energy(a)[:_OCTAVES], octave_energy(b)[:_OCTAVES]
+    return float(np.mean(np.abs(10 * np.log10((first + _QUANTUM) / (second + _QUANTUM)))))
+
+
+def octave_energy(y: Array) -> Array:
+    """Split the variance of luma by frequency, under a Hann window.
+
+    Returns:
+        float64 [6]: above 1/4 cycle a pixel, 1/8 to 1/4, ..., 1/64 to 1/32, the rest.
+        Their sum is about the variance (Parseval).
+    """
+    luma = _luma(_sound(y))
+    window, octave = _window(*luma.shape), _octave(*luma.shape)
+    spectrum = cv2.dft((luma - luma.mean()) * window, flags=cv2.DFT_COMPLEX_OUTPUT)
+    real, imaginary = cv2.split(spectrum)
+    power = (real * real + imaginary * imaginary).ravel()
+    energy = np.bincount(octave, power, minlength=_OCTAVES + 1)
+    return energy / luma.size / float(np.square(window, dtype=np.float64).sum())
+
+
+def block_means(y: Array, side: int) -> Array:
+    """Average over blocks of side x side: float32 [H / side, W / side, ...], without a rest."""
+    high, wide = y.shape[0] // side, y.shape[1] // side
+    whole = y[: high * side, : wide * side]
+    return np.asarray(cv2.resize(whole, (wide, high), interpolation=cv2.INTER_AREA))
+
+
+def _look(y: Array, end: str) -> dict[str, float]:
+    """Measure what needs one picture and its luma, beside its colours."""
+    luma = _luma(y)
+    dx, dy = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
+    mean, std = (np.ravel(moment)[:3] for moment in cv2.meanStdDev(y))
+    found = {
+        "entropy": entropy(y),
+        "detail": laplacian_energy(y),
+        "high": high_share(y),
+        "variance": float(np.mean(std**2) + np.var(mean)),
+        "colour_std": float(np.mean(std)),
+        "gradient": float(cv2.mean(cv2.magnitude(dx, dy))[0]) / 8,  # the weights of Sobel
+    }
+    return {name + end: value for name, value in found.items()}
+
+
+def _colours(lab: Array, end: str) -> dict[str, float]:
+    chroma = cv2.magnitude(np.ascontiguousarray(lab[..., 1]), np.ascontiguousarray(lab[..., 2]))
+    return {f"lightness{end}": cv2.mean(lab)[0], f"saturation{end}": cv2.mean(chroma)[0]}
+
+
+def _sound(y: Array) -> Array:
+    """Return the picture as float32, and 0 where it is not finite."""
+    y = np.asarray(y, np.float32)
+    return y if np.isfinite(y).all() else np.where(np.isfinite(y), y, np.float32(0))
+
+
+def _luma(y: Array) -> Array:
+    return y if y.ndim == 2 else np.asarray(cv2.cvtColor(y, cv2.COLOR_RGB2GRAY))
+
+
+def _histogram(y: Array) -> Array:
+    """Return shares of the 8x8x8 cells of RGB, float32 [512]."""
+    pixels = cv2.convertScaleAbs(y, alpha=255)
+    counts = cv2.calcHist([pixels], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
+    return np.asarray(counts).ravel() / pixels[..., 0].size
+
+
+def _decibels(square: float) -> float:
+    return CAP_DB if square <= 10 ** (-CAP_DB / 10) else float(-10 * np.log10(square))
+
+
+def _local(plane: Array) -> Array:
+    """Average under SSIM's window, where it fits."""
+    blurred = np.asarray(cv2.GaussianBlur(plane, (11, 11), 1.5))
+    return blurred[5:-5, 5:-5] if min(plane.shape) > 10 else blurred
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> tuple[Array, Array]:
+    at_y, at_x = np.indices((height, width), np.float32)
+    return at_x, at_y
+
+
+@lru_cache(maxsize=4)
+def _window(height: int, width: int) -> Array:
+    across, down = np.hanning(width + 2)[1:-1], np.hanning(height + 2)[1:-1]
+    window: Array = np.outer(down, across).astype(np.float32)
+    return window
+
+
+@lru_cache(maxsize=4)
+def _octave(height: int, width: int) -> Array:
+    """Return each frequency's octave below Nyquist, from 0, flat: int64 [H W]."""
+    away = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+    with np.errstate(divide="ignore"):
+        below = np.ceil(-np.log2(away)) - 2  # 1/4 to 1/2 cycle a pixel: 0
+    octave: Array = np.clip(below, 0, _OCTAVES).astype(np.int64).ravel()
+    return octave
