@@ -34,8 +34,57 @@ def status_line(status: Status) -> str:
     return " | ".join(parts)
 
 
+class Line:
+    """A line on a stream: rewritten in place on a terminal, else written anew at times.
+
+    Args:
+        stream: where to write, usually stderr.
+        plain_period_s: seconds between two lines where it is no terminal.
+    """
+
+    def __init__(self, stream: TextIO, plain_period_s: float = _PERIOD_PLAIN_S) -> None:
+        self._stream = stream
+        self._is_tty = stream.isatty()
+        self._period_s = _PERIOD_TTY_S if self._is_tty else plain_period_s
+        # Into a pipe, the first line comes after a period, not before a frame is done.
+        self._shown_s: float | None = float("-inf") if self._is_tty else None
+        self._is_there = False
+
+    def show(self, text: str) -> None:
+        """Show `text` if it is time to."""
+        now_s = time.monotonic()
+        if self._shown_s is None:
+            self._shown_s = now_s
+        if now_s - self._shown_s < self._period_s:
+            return
+        self._shown_s = now_s
+        if self._is_tty:
+            width = shutil.get_terminal_size().columns - 1
+            self._write(f"\r\x1b[K{text[:width]}")
+            self._is_there = True
+        else:
+            self._write(f"{text}\n")
+
+    def say(self, text: str) -> None:
+        """Write a line that stays, in place of what was shown."""
+        self.clear()
+        self._write(f"{text}\n")
+
+    def clear(self) -> None:
+        """Take the line away, before something else is printed."""
+        if self._is_there:
+            self._write("\r\x1b[K")
+            self._is_there = False
+
+    def _write(self, text: str) -> None:
+        # A terminal that was closed, or a log on a full disk, must not end the run.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
+
+
 class Progress:
-    """Shows the status on a stream: rewritten in place on a terminal, else a line at times.
+    """Shows the status of a run on a stream, and what its stages have to say.
 
     It is called from the thread that waits, a few times a second: a live
     display with a thread of its own would take the interpreter away from the
@@ -47,33 +96,17 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO, *, is_quiet: bool = False) -> None:
-        self._stream = stream
-        self._is_tty = stream.isatty()
+        self._line = Line(stream)
         self._is_quiet = is_quiet
-        # Into a pipe, the first line comes after a period, not before a frame is done.
-        self._shown_s: float | None = float("-inf") if self._is_tty else None
         self._messages = 0
-        self._has_line = False
 
     def update(self, status: Status) -> None:
         """Show `status` if it is time to, and every message that is new."""
         for text in status.messages[self._messages :]:
-            self._write_line(text)
+            self._line.say(text)
         self._messages = len(status.messages)
-        now_s = time.monotonic()
-        if self._shown_s is None:
-            self._shown_s = now_s
-        period_s = _PERIOD_TTY_S if self._is_tty else _PERIOD_PLAIN_S
-        if self._is_quiet or now_s - self._shown_s < period_s:
-            return
-        self._shown_s = now_s
-        line = status_line(status)
-        if self._is_tty:
-            width = shutil.get_terminal_size().columns - 1
-            self._write(f"\r\x1b[K{line[:width]}")
-            self._has_line = True
-        else:
-            self._write(f"{line}\n")
+        if not self._is_quiet:
+            self._line.show(status_line(status))
 
     def finish(self, status: Status) -> None:
         """Show what has not been shown, and leave the cursor on a new line."""
@@ -83,16 +116,4 @@ class Progress:
 
     def clear(self) -> None:
         """Take the line away, before something else is printed."""
-        if self._has_line:
-            self._write("\r\x1b[K")
-            self._has_line = False
-
-    def _write_line(self, text: str) -> None:
-        self.clear()
-        self._write(f"{text}\n")
-
-    def _write(self, text: str) -> None:
-        # A terminal that was closed, or a log on a full disk, must not end the run.
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-            self._stream.flush()
+        self._line.clear()
