@@ -2,7 +2,8 @@
 
 Everything heavy is imported inside the commands: `livesd --help` must answer
 in 0.3 s, and importing torch alone takes longer. For the same reason typer's
-rich help is off: it costs 0.3 s (measured).
+rich help is off: it costs 0.3 s (measured). Commands that are not the
+machine's own, such as `drift`, come through entry points (`extensions.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lsd.pipeline.errors import ConfigError
+from lsd.pipeline.extensions import Commands
 from lsd.pipeline.terminal import print_json, print_rows, reported, say
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="livesd",
+    cls=Commands,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -13,7 +13,7 @@ import typer
 from fakes import CollectingSink, FakeCompute, FakeSource
 from typer.testing import CliRunner
 
-from lsd.pipeline import registry, watch
+from lsd.pipeline import extensions, registry, watch
 from lsd.pipeline.cli import app, seconds
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
 from lsd.pipeline.params import StageOptions, live_field, restart_field
@@ -148,6 +148,69 @@ def test_help_of_every_command_opens_with_an_example(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert f"Example:\n    livesd {'' if command == 'help' else command}" in result.stdout
+
+
+# Commands from elsewhere
+
+
+def hello(name: str) -> None:
+    """Greet somebody.
+
+    At length.
+    """
+    typer.echo(f"hello {name}")
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Return a function that installs entry points of the group `lsd.commands`."""
+
+    def install(**values):
+        points = [EntryPoint(name, value, extensions.GROUP) for name, value in values.items()]
+        monkeypatch.setattr(extensions, "entry_points", lambda group: points)
+
+    return install
+
+
+def test_a_command_from_elsewhere_is_listed_and_runs(livesd, commands):
+    commands(hello=f"{__name__}:hello")
+    assert "  hello    Greet somebody\n" in livesd("--help").stdout
+    assert "At length." in livesd("hello", "--help").stdout
+    assert livesd("hello", "you").stdout == "hello you\n"
+
+
+def test_a_command_from_elsewhere_cannot_replace_ours(livesd, commands):
+    commands(check=f"{__name__}:hello")
+    assert livesd("check", "p.yaml").stdout.startswith("p.yaml: ok")
+
+
+def test_a_command_from_elsewhere_is_suggested(livesd, commands):
+    commands(hello=f"{__name__}:hello")
+    assert "Did you mean 'hello'?" in livesd("helo").stderr
+
+
+def test_our_commands_do_not_look_for_others(livesd, monkeypatch):
+    monkeypatch.setattr(extensions, "entry_points", lambda group: pytest.fail("looked"))
+    assert livesd("check", "p.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize("value", ["no.such.module:f", f"{__name__}:nothing", f"{__name__}:YAML"])
+def test_a_broken_command_breaks_no_other(livesd, commands, value):
+    commands(sick=value, hello=f"{__name__}:hello")
+    listed = livesd("--help")
+    assert listed.exit_code == 0
+    assert "  sick     (cannot be loaded: " in listed.stdout
+    assert livesd("hello", "you").stdout == "hello you\n"
+
+
+def test_a_broken_command_says_what_to_do(livesd, commands):
+    commands(sick="no.such.module:f")
+    result = livesd("sick", "--any", "thing")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "livesd sick: no.such.module:f cannot be loaded (ModuleNotFoundError: No module named "
+        "'no'); reinstall or remove the package that it comes from\n"
+    )
 
 
 # run
