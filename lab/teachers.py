@@ -26,7 +26,7 @@ Teacher = Callable[[Array, Array, Array | None], Array]
 
 
 def _luma(x: Array) -> Array:
-    return x @ np.float32([0.299, 0.587, 0.114])
+    return x @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _blur(x: Array, sigma: float) -> Array:
@@ -35,7 +35,8 @@ def _blur(x: Array, sigma: float) -> Array:
 
 def _soft(x: Array, edge: float, width: float) -> Array:
     """Logistic step from 0 to 1 at `edge`; soft, so that noise doesn't flicker."""
-    return 1.0 / (1.0 + np.exp(np.clip((edge - x) / (0.25 * width), -30, 30)))
+    y: Array = 1.0 / (1.0 + np.exp(np.clip((edge - x) / (0.25 * width), -30, 30)))
+    return y
 
 
 def _lines(luma: Array, sigma: float = 0.9, gain: float = 26.0) -> Array:
@@ -48,22 +49,22 @@ def _edges(x: Array, sigma: float = 1.0) -> Array:
     """Strength of colour edges, about 0 to 1."""
     soft = _blur(x, sigma)
     dx, dy = cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)
-    return np.sqrt((dx * dx + dy * dy).max(axis=2))
+    return np.asarray(np.sqrt((dx * dx + dy * dy).max(axis=2)))
 
 
 def _ramp(t: Array, stops: list[str]) -> Array:
     """Map t in [0, 1] to a gradient through hex colours."""
-    colours = np.float32([[int(s[i : i + 2], 16) / 255 for i in (0, 2, 4)] for s in stops])
+    colours = np.array([_hex(stop) for stop in stops])
     at = np.linspace(0, 1, len(stops), dtype=np.float32)
     return np.stack([np.interp(t, at, colours[:, c]) for c in range(3)], -1).astype(np.float32)
 
 
 def _hex(colour: str) -> Array:
-    return np.float32([int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)])
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (0, 2, 4)], np.float32)
 
 
 def _mix(a: Array, b: Array, t: Array) -> Array:
-    return a + (b - a) * t[..., None]
+    return np.asarray(a + (b - a) * t[..., None])
 
 
 def _levels(x: Array, n: int, sharp: float) -> Array:
@@ -106,7 +107,7 @@ def poster(frame: Array, field: Array, past: Array | None = None) -> Array:
 
 
 def thermal(frame: Array, field: Array, past: Array | None = None) -> Array:
-    y = _blur(frame, 1.3) @ np.float32([0.5, 0.42, 0.08])
+    y = _blur(frame, 1.3) @ np.array([0.5, 0.42, 0.08], np.float32)
     t = np.clip((y - 0.05) * 1.15, 0, 1)
     return _ramp(t, ["02001c", "2a0a8c", "8b11a8", "e0245e", "ff7a00", "ffd500", "ffffe0"])
 
@@ -128,7 +129,7 @@ def gold(frame: Array, field: Array, past: Array | None = None) -> Array:
 def solar(frame: Array, field: Array, past: Array | None = None) -> Array:
     soft = _blur(frame, 1.5)
     phase = 2 * np.pi * (1.35 * _luma(soft) + 0.12)
-    shift = np.float32([0.0, 2.1, 4.2])
+    shift = np.array([0.0, 2.1, 4.2], np.float32)
     wave = 0.5 + 0.5 * np.cos(phase[..., None] + shift)
     return np.clip(wave * 1.1 - 0.05 + 0.25 * (soft - _luma(soft)[..., None]), 0, 1)
 
@@ -231,7 +232,7 @@ _ALL: tuple[Teacher, ...] = (
     ink, neon, poster, thermal, blueprint, gold, solar,
     hatch, brush, charcoal, aquarelle, ember, palette,
 )  # fmt: skip
-TEACHERS: dict[str, Teacher] = {f.__name__: f for f in _ALL}  # type: ignore[attr-defined]
+TEACHERS: dict[str, Teacher] = {f.__name__: f for f in _ALL}
 
 
 def teacher_of(style: str, seed: int, colours: Array | None = None) -> Teacher:

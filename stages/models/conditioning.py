@@ -58,8 +58,8 @@ def _remembered(
 ) -> Tensor:
     if image is not None and not weights:
         weights = (("palette", 1.0),)
-    vector = styles.mix(dict(weights)) if weights else _encoder().weights(prompt)
-    colours = np.zeros((COLOURS, 3), np.float32)
+    vector: Array = styles.mix(dict(weights)) if weights else _encoder().weights(prompt)
+    colours: Array = np.zeros((COLOURS, 3), np.float32)
     if vector[_PALETTE] > 0:
         colours = (seeded_palette(seed) if image is None else image_palette(image)) * 2.0 - 1.0
     packed = np.concatenate([vector * np.float32(strength), colours.ravel()])

@@ -61,4 +61,4 @@ def _sorted(colours: Array) -> Array:
 
 
 def _luma(colours: Array) -> Array:
-    return colours @ np.float32([0.299, 0.587, 0.114])
+    return np.asarray(colours @ np.array([0.299, 0.587, 0.114], np.float32))
