@@ -38,23 +38,27 @@ def figures(y: Array, s: Array | None = None, x: Array | None = None) -> dict[st
 
     Of y, and with the end "_s" of S:
         entropy_y, bits, 0 to 9: see `entropy`.
-        l_y, 0 to 1, a_y, b_y, about +-.3: means of Oklab's coordinates.
-        saturation_y, 0 to about .32: mean of the chroma sqrt(a^2 + b^2) in Oklab.
+        lightness_y, 0 to 1, saturation_y, 0 to about .32: means of L and of the
+            chroma sqrt(a^2 + b^2) in Oklab.
         detail_y, 0 up: see `laplacian_energy`.
         high_y, 0 to 1: see `high_share`.
         variance_y, 0 to .25: of all values, as demos quote it.
         colour_std_y, 0 to .5: standard deviation over pixels, mean of the channels.
         gradient_y, 0 up: mean length of the gradient of luma, a pixel.
-    Of two of the three: psnr_ys, psnr_yx, psnr_sx, dB, 0 to 60; ssim_ys.
+    Of y against S: shift_l, shift_a, shift_b, the mean of y minus that of S in
+    Oklab. Of two of the three: psnr_ys, psnr_yx, psnr_sx, dB, 0 to 60; ssim_ys.
 
     Args:
         y: the output.
         s: the teacher's picture; None: what needs it is left out.
         x: the input; the same.
     """
-    found = _look(y, "_y")
+    found, lab = _look(y, "_y")
     if s is not None:
-        found |= _look(s, "_s") | {"psnr_ys": psnr(y, s), "ssim_ys": ssim(y, s)}
+        like, meant = _look(s, "_s")
+        shift = np.subtract(lab, meant)
+        found |= like | {f"shift_{axis}": float(d) for axis, d in zip("lab", shift, strict=True)}
+        found |= {"psnr_ys": psnr(y, s), "ssim_ys": ssim(y, s)}
     if x is not None:
         found["psnr_yx"] = psnr(y, x)
     if s is not None and x is not None:
@@ -206,15 +210,15 @@ def block_means(y: Array, side: int) -> Array:
     return np.asarray(cv2.resize(whole, (wide, high), interpolation=cv2.INTER_AREA))
 
 
-def _look(y: Array, end: str) -> dict[str, float]:
-    """Measure what needs one picture only."""
+def _look(y: Array, end: str) -> tuple[dict[str, float], Array]:
+    """Measure what needs one picture only; return it, and the mean in Oklab."""
     y = _sound(y)
     lab, luma = oklab(y), _luma(y)
     chroma = np.hypot(lab[..., 1], lab[..., 2])
     dx, dy = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
     mean, std = (np.ravel(moment)[:3] for moment in cv2.meanStdDev(y))
     found = {
-        **dict(zip("lab", cv2.mean(lab), strict=False)),
+        "lightness": cv2.mean(lab)[0],
         "saturation": cv2.mean(chroma)[0],
         "entropy": entropy(y),
         "detail": laplacian_energy(y),
@@ -223,7 +227,7 @@ def _look(y: Array, end: str) -> dict[str, float]:
         "colour_std": float(np.mean(std)),
         "gradient": cv2.mean(cv2.magnitude(dx, dy))[0] / 8,  # the weights of Sobel
     }
-    return {f"{name}{end}": value for name, value in found.items()}
+    return {f"{name}{end}": value for name, value in found.items()}, np.array(cv2.mean(lab)[:3])
 
 
 def _sound(y: Array) -> Array:
