@@ -32,13 +32,11 @@ def still(number: int, size: Size) -> Pixels:
         SourceError: the bundled clip cannot be read.
     """
     if number % 2:
-        return _leaves(number, round(ROOM * size.height), round(ROOM * size.width))
-    picture = _clip_picture(30 if number == 0 else 150)
-    scale = ROOM * max(size.height / picture.shape[0], size.width / picture.shape[1])
-    # wide clips are cropped by the view, not squeezed into it
-    large = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(picture, large, interpolation=how), np.uint8)
+        picture = _leaves(number, round(ROOM * size.height), round(ROOM * size.width))
+    else:
+        picture = _enlarged(_clip_picture(30 if number == 0 else 150), size)
+    picture.setflags(write=False)  # shared by all who ask for it
+    return picture
 
 
 def disc(radius: int) -> tuple[Pixels, Array]:
@@ -49,6 +47,15 @@ def disc(radius: int) -> tuple[Pixels, Array]:
     return _leaves(9, side, side), shape
 
 
+def _enlarged(picture: Pixels, size: Size) -> Pixels:
+    """Give a picture of any shape room around a view; wide ones stay wide."""
+    scale = ROOM * max(size.height / picture.shape[0], size.width / picture.shape[1])
+    large = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, large, interpolation=how), np.uint8)
+
+
+@lru_cache(maxsize=2)
 def _clip_picture(number: int) -> Pixels:
     path = str(files("lsd.configs.clips").joinpath("city.mp4"))
     try:
