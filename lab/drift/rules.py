@@ -1,0 +1,250 @@
+"""What of one stream is held to which limits, and on which inputs.
+
+A rule takes a record and yields findings: nothing where the run lacks what the
+rule needs, because it was too short or of another kind; a value that is NaN where
+it should have been there. The limits are those of the protocol, and never wider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsd.lab.drift import trends
+from lsd.lab.drift.finding import Finding, Rule
+from lsd.lab.drift.inputs import INPUTS, LAP
+from lsd.lab.drift.metrics import CAP_DB
+from lsd.lab.drift.record import Record
+from lsd.lab.drift.twin_rules import ALIKE_DB, TEXTURED, exponent, gain, recovery
+from lsd.stages.models.styles import STYLES
+
+Array: TypeAlias = NDArray[Any]
+
+MIN_LAPS = 8  # below them laps are not judged
+RATIOS = ("entropy", "detail", "saturation", "lightness")  # of which start and end are compared
+
+_SHORTEST = 84  # frames from which on the last tenth lies behind frame 75
+_CHUNKED = 100  # from which on a tenth holds a measured frame
+_THIRD = 2  # laps before the texture repeats: all its layers have been renewed once
+_PLAIN = {style.name for style in STYLES if not (style.textured or style.stateful)}
+
+
+def findings(record: Record) -> Iterator[Finding]:
+    """Judge one stream or one set of twins by the gates that are on for its input."""
+    for rule, inputs in RULES[record.run.kind]:
+        if record.run.input in inputs:
+            yield from rule(record)
+
+
+def collapse(record: Record) -> Iterator[Finding]:
+    """ER = H(y) / H(S), where S has a bit or more to lose."""
+    if (meant := record.series.get("entropy_s")) is None or not (meant >= 1).any():
+        return
+    value = trends.lowest_median(_where(meant >= 1, record.series["entropy_y"] / meant))
+    yield Finding("colour collapse", value, low=0.7)
+
+
+def colour(record: Record) -> Iterator[Finding]:
+    """How far the mean colour is from the teacher's at the end, and moved since the start.
+
+    The error of a network differs from place to place of the input, so that two
+    windows differ without any drift: a loop that repeats to the bit for ever can
+    fail. Therefore the note says how far the colour moved at the same places.
+    """
+    if "shift_l" not in record.series or record.run.frames < _SHORTEST:
+        return
+    shift = [record.series[f"shift_{axis}"] for axis in "lab"]
+    end = trends.late(record.run.frames)
+    note = _alike(record, lambda early, late: trends.distance(shift, late, early))
+    yield Finding("colour drift", trends.distance(shift, end, trends.EARLY), high=0.01, note=note)
+    if "entropy_s" in record.series:
+        yield Finding("colour offset", trends.distance(shift, end), high=0.03)
+
+
+def fidelity(record: Record) -> Iterator[Finding]:
+    """PSNR to the prediction without history, at the end; of styles that the frame decides."""
+    values = record.series.get("psnr_free")
+    if values is not None and record.run.style in _PLAIN:
+        value = trends.mean(values[trends.late(record.run.frames)])
+        yield Finding("fidelity to no history", value, low=28, unit=" dB")
+
+
+def contrast(record: Record) -> Iterator[Finding]:
+    """The video drifting error: the worst of four ratios to the teacher."""
+    if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
+        return
+    found = {
+        name: trends.contrast(record.series[f"{name}_y"], record.series[f"{name}_s"])
+        for name in RATIOS
+    }
+    note = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    # max() of Python would drop a NaN that is not the first
+    worst = float(np.max(list(found.values())))
+    yield Finding("start-end contrast", worst, high=0.05, note=note)
+
+
+def detail(record: Record) -> Iterator[Finding]:
+    """Laplacian energy relative to the teacher's, late over early."""
+    if "detail_s" not in record.series or record.run.frames < _SHORTEST:
+        return
+    of, to = record.series["detail_y"], record.series["detail_s"]
+
+    def change(early: slice, late: slice) -> float:
+        return trends.ratio(of[late], to[late]) / trends.ratio(of[early], to[early])
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = change(trends.EARLY, trends.late(record.run.frames))
+        yield Finding("detail", value, low=0.9, high=1.1, note=_alike(record, change))
+
+
+def high(record: Record) -> Iterator[Finding]:
+    """Slope of the share of high frequencies, from the third lap on: before, S changes too."""
+    values = record.series.get("high_y")
+    start = _THIRD * LAP
+    if values is None or record.run.frames < start + 2 * LAP:
+        return
+    found = trends.slope(values[start:], LAP)
+    yield Finding("high-frequency slope", found.value, -0.02, 0.02, note=_interval(found))
+
+
+def laps(record: Record) -> Iterator[Finding]:
+    """How like lap 3 the laps are: the last, since lap 4, and by trend.
+
+    At the cap nothing is known but that it is good, so that the trend is that
+    of what lies under it, and 0 where nothing does. 8 laps are few for a trend:
+    the interval in the note says how well it is known.
+    """
+    is_textured = record.run.style in TEXTURED
+    values = record.series.get("lap_psnr_blocks" if is_textured else "lap_psnr")
+    if values is None or record.run.frames < MIN_LAPS * LAP:
+        return
+    note = "of 8x8 block means" if is_textured else ""
+    means = trends.lap_means(values, LAP)
+    yield Finding("lap", means[-1], low=30, unit=" dB", note=note)
+    yield Finding("lap since lap 4", means[-1] - means[3], low=-1, unit=" dB", note=note)
+    found = trends.slope(_where(values < CAP_DB, values), LAP)
+    if not (values < CAP_DB).any():
+        found = trends.Slope(0.0, 0.0, 0.0)
+    parts = [part for part in (_interval(found), note) if part]
+    yield Finding(
+        "lap trend", found.value, -0.5, 0.5, " dB per 10,000 frames", "; ".join(parts)
+    )  # fmt: skip
+    if is_textured and "lap_spectrum" in record.series:
+        value = trends.lap_means(record.series["lap_spectrum"], LAP)[-1]
+        yield Finding("lap spectrum", value, high=ALIKE_DB, unit=" dB")
+
+
+def temporal(record: Record) -> Iterator[Finding]:
+    """EWE = 255 (E4(y) - E4(S)), from both sides: it falls when a stream collapses."""
+    if "e4_s" not in record.series:
+        return
+    of, to = (255 * record.series[name][trends.EARLY.start :] for name in ("e4_y", "e4_s"))
+    meant = trends.mean(to)
+    note = f"of {meant:.2f} that the teacher has"
+    yield Finding("temporal excess", trends.mean(of - to), -0.5 * meant, 1.5, "", note)
+
+
+def motion(record: Record) -> Iterator[Finding]:
+    """How much moves, relative to the teacher's picture."""
+    if "motion_s" in record.series:
+        value = trends.motion_ratio(record.series["motion_y"], record.series["motion_s"])
+        yield Finding("motion ratio", value, 0.8, 1.25)
+
+
+def lag(record: Record) -> Iterator[Finding]:
+    """By how many frames the motion follows the teacher's.
+
+    Not on for `pan`: it moves at one speed, so that its motion is flat but for
+    a ripple of interpolation, and even the teacher's own follows itself by 8 frames
+    as well as by none (correlation .99 at 256x256; .67 on `loop`).
+    """
+    if "motion_s" in record.series:
+        value = trends.motion_lag(record.series["motion_y"], record.series["motion_s"])
+        yield Finding("motion lag", abs(value), high=1, unit=" frame")
+
+
+def flicker(record: Record) -> Iterator[Finding]:
+    """How much changes where nothing moves, in grey levels."""
+    if "motion_y" in record.series and record.run.frames > 11:
+        value = 255 * float(record.series["motion_y"][11:].mean())
+        yield Finding("static flicker", value, high=1, unit=" grey level")
+
+
+def cut(record: Record) -> Iterator[Finding]:
+    """Frames after a cut until PSNR to the teacher is back, at worst."""
+    yield from _back(record, "cut", 3)
+
+
+def switch(record: Record) -> Iterator[Finding]:
+    """Frames after a style switch until PSNR to the teacher is back, at worst."""
+    yield from _back(record, "switch", 10)
+
+
+def resets(record: Record) -> Iterator[Finding]:
+    """Pictures replaced or cut off from their history, but near cuts and switches."""
+    value = 1e4 * record.counts["resets"] / record.counts["frames"]
+    yield Finding("resets", value, high=1, unit=" per 10,000 frames")
+
+
+def _back(record: Record, event: str, limit: float) -> Iterator[Finding]:
+    psnr = record.series.get("psnr_ys")
+    if psnr is None:
+        return
+    times = trends.returns(psnr, record.series[event] > 0)
+    if times.size:
+        yield Finding(f"back after a {event}", times.max(), high=limit, unit=" frames")
+
+
+def _alike(record: Record, change: Callable[[slice, slice], float]) -> str:
+    """Say what a change is between equal places of the loop: frames 26 to 75, and the last such."""
+    early = trends.EARLY
+    laps = (record.run.frames - early.stop) // LAP
+    if record.run.input != "loop" or laps < 1:
+        return ""
+    late = slice(early.start + laps * LAP, early.stop + laps * LAP)
+    return f"{change(early, late):.3g} at the same places of the lap"
+
+
+def _interval(slope: trends.Slope) -> str:
+    return f"{slope.low:.3g} to {slope.high:.3g} with 95 %"
+
+
+def _where(kept: NDArray[np.bool_], values: Array) -> Array:
+    return np.where(kept, values, np.nan)
+
+
+_ALL = frozenset(INPUTS)
+_CLEAN = frozenset({"loop", "pan", "aperiodic"})  # motion that is exact and without noise
+_SAME = frozenset({"loop", "static", "pan"})  # one scene, one style
+_LOOP = frozenset({"loop"})
+_VIDEO = frozenset({"video"})
+
+# by the kind of run: a rule, and the inputs on which it is a gate
+RULES: dict[str, tuple[tuple[Rule, frozenset[str]], ...]] = {
+    "stream": (
+        (collapse, _ALL),
+        (laps, _LOOP),
+        (colour, _SAME),
+        (fidelity, frozenset({"loop", "static"})),
+        (contrast, _SAME),
+        (detail, frozenset({"loop", "static"})),
+        (high, _LOOP),
+        (temporal, _CLEAN),
+        (motion, _CLEAN),
+        (lag, _CLEAN - {"pan"}),
+        (flicker, frozenset({"static"})),
+        (cut, frozenset({"cuts"})),
+        (switch, frozenset({"switches"})),
+        (resets, _ALL),
+    ),
+    "walk": (),
+    "recovery": ((recovery, _LOOP), (gain, _LOOP)),
+    "lyapunov": ((exponent, _LOOP),),
+    "recorded": ((collapse, _VIDEO), (colour, _VIDEO), (contrast, _VIDEO), (detail, _VIDEO)),
+}
+
+# what is told of any run, gate or not
+TOLD: tuple[Rule, ...] = (collapse, colour, fidelity, contrast, detail, temporal, motion, lag)

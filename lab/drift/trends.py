@@ -1,0 +1,223 @@
+"""What becomes of a figure over time: windows, slopes, gains, times to come back.
+
+A series holds one value a frame, float64 [N]; NaN where nothing was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+EARLY = slice(25, 75)  # frames 26 to 75
+PER = 10_000  # frames to which a slope refers
+FLOOR = 1 / 255  # RMS below which twins count as one
+
+_CHUNKS = 10
+_REPLICATES = 1_000
+_KEY = 17  # of the bootstrap
+_FITTED = slice(1, 11)  # frames after a shock in which its decay is fitted
+_REACH = 8  # frames in which the lag is sought
+_TIE = 1e-9  # between correlations, so that a motion that repeats follows itself by 0
+
+
+class Slope(NamedTuple):
+    """A slope per PER frames, and the interval that holds it with 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+def late(frames: int) -> slice:
+    """Return the last tenth."""
+    return slice(frames - max(1, frames // 10), frames)
+
+
+def mean(values: Array) -> float:
+    """Return the mean of what was measured; NaN: nothing was."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def ratio(of: Array, to: Array) -> float:
+    """Return the ratio of two series' means, of the frames in which both were measured."""
+    both = ~(np.isnan(of) | np.isnan(to))
+    below = mean(to[both])
+    return mean(of[both]) / below if below else float("nan")
+
+
+def lowest_median(values: Array, span: int = 50) -> float:
+    """Return the lowest median of `span` frames in a row; NaN: nothing was measured."""
+    starts = range(0, max(1, len(values) - span + 1), span // 5)
+    spans = (values[start : start + span] for start in starts)
+    known = (part[~np.isnan(part)] for part in spans)
+    return min((float(np.median(part)) for part in known if part.size), default=float("nan"))
+
+
+def distance(series: Iterable[Array], window: slice, other: slice | None = None) -> float:
+    """Return the length of the vector of means; with `other`, of its change since there."""
+    shift = [mean(v[window]) - (mean(v[other]) if other else 0.0) for v in series]
+    return float(np.linalg.norm(shift))
+
+
+def contrast(of: Array, to: Array | float = 1.0) -> float:
+    """Compare the end with the start: the video drifting error (VDE), 0 up.
+
+    sum w_i |R_i - R_1| / R_1 / sum w_i over 10 chunks, w_i = 11 - i; R_i is the
+    ratio of the two series' means in chunk i.
+
+    Source: start-end contrast of Zhang and Agrawala 2025, "FramePack".
+    """
+    chunks = zip(
+        np.array_split(of, _CHUNKS),
+        np.array_split(np.broadcast_to(to, of.shape), _CHUNKS),
+        strict=True,
+    )
+    r = np.array([ratio(*chunk) for chunk in chunks])
+    weights = np.arange(_CHUNKS, 0, -1)
+    return float(np.sum(weights * np.abs(r - r[0]) / r[0]) / weights.sum()) if r[0] else np.nan
+
+
+def lap_means(values: Array, lap: int) -> Array:
+    """Return the mean of each whole lap, float64 [laps]; NaN where nothing was measured."""
+    laps = len(values) // lap
+    return np.array([mean(part) for part in values[: laps * lap].reshape(laps, lap)])
+
+
+def slope(values: Array, period: int) -> Slope:
+    """Fit a line to a series on a periodic input, by least squares.
+
+    What a place of the input adds to the figure is taken out first: values are
+    compared with those of the same place in other periods only (fixed effects).
+    The interval comes from a circular block bootstrap of the residuals, 1,000
+    times, in blocks of one period, since neighbours err alike.
+
+    Args:
+        values: float64 [N], the first at a period's beginning.
+        period: frames.
+
+    Returns:
+        all NaN where no place was measured twice.
+
+    Source: Politis and Romano 1992, "A circular block-resampling procedure".
+    """
+    at = np.flatnonzero(~np.isnan(values))
+    t, v = _within(at.astype(float), at % period), _within(values[at], at % period)
+    weight = float(t @ t)
+    if weight == 0:
+        return Slope(np.nan, np.nan, np.nan)
+    found = float(t @ v) / weight
+    rest = v - found * t
+    block = len(np.unique(at % period))
+    random = np.random.Generator(np.random.Philox(key=_KEY))
+    starts = random.integers(0, len(at), (_REPLICATES, -(-len(at) // block)))
+    drawn = (starts[..., None] + np.arange(block)).reshape(_REPLICATES, -1)[:, : len(at)]
+    drifts = found + rest[drawn % len(at)] @ t / weight
+    low, high = np.quantile(drifts, [0.025, 0.975])
+    return Slope(PER * found, PER * float(low), PER * float(high))
+
+
+def loop_gain(d: Array, rms: Array) -> float:
+    """Estimate the gain on history: exp(slope of log d_k) over k = 1..10 above 1/255 RMS.
+
+    0: fewer than two such frames, so that the shock was gone before it could be
+    measured; NaN: the stream or its twin was not finite.
+
+    Args:
+        d: distance of the twins over that of the shock, k = 0, 1, ...
+        rms: the distance itself.
+    """
+    k, d, rms = np.arange(len(d))[_FITTED], d[_FITTED], rms[_FITTED]
+    if not np.isfinite(d).all():
+        return float("nan")
+    known = rms > FLOOR
+    if known.sum() < 2:
+        return 0.0
+    return float(np.exp(np.polyfit(k[known], np.log(d[known]), 1)[0]))
+
+
+def time_to(reached: NDArray[np.bool_]) -> float:
+    """Return the first frame from which on it is reached to the end; infinite: never.
+
+    >>> time_to(np.array([False, True, False, True, True]))
+    3.0
+    """
+    missed = np.flatnonzero(~reached)
+    first = int(missed[-1]) + 1 if missed.size else 0
+    return float(first) if first < len(reached) else float("inf")
+
+
+def motion_ratio(of: Array, to: Array) -> float:
+    """Return the sum of one motion over that of the other, from the second frame on."""
+    total = to[1:].sum()
+    return float(of[1:].sum() / total) if total else float("nan")
+
+
+def motion_lag(of: Array, to: Array) -> float:
+    """Return by how many frames one motion follows the other, -8 to 8.
+
+    The lag with the highest correlation; of several as high, the smallest. NaN:
+    one of them does not vary.
+    """
+    of, to = of[1:], to[1:]
+    lags = sorted(range(-_REACH, _REACH + 1), key=abs)
+    found = np.array([_correlation(_shifted(of, lag), _shifted(to, -lag)) for lag in lags])
+    if not np.isfinite(found).all():
+        return float("nan")
+    return float(lags[int(np.argmax(found >= found.max() - _TIE))])
+
+
+def returns(psnr: Array, events: NDArray[np.bool_], watched: int = 30) -> Array:
+    """Return how many frames after each event PSNR is within 1 dB of where it settles.
+
+    That is the median from `watched` frames after the event to the next one: each
+    shot and each style has its own level. Events without a settled part are left
+    out; infinite: not within `watched` frames.
+    """
+    at = np.flatnonzero(events)
+    ends = [*at[1:], len(psnr)]
+    times = []
+    for start, end in zip(at, ends, strict=True):
+        settled = psnr[start + watched : end]
+        settled = settled[~np.isnan(settled)]
+        if settled.size:
+            times.append(time_to(psnr[start : start + watched] >= np.median(settled) - 1))
+    return np.array(times)
+
+
+def spread(means: Array, window: slice) -> Array:
+    """Return the standard deviation over streams, averaged over a window: float64 [C].
+
+    Args:
+        means: float64 [S, C, N], channel means of S streams.
+        window: of frames.
+    """
+    return np.asarray(means[:, :, window].std(axis=0, ddof=1).mean(axis=1))
+
+
+def spread_bound(means: Array, window: slice) -> Array:
+    """Return what the spread stays below with 95 %, by a bootstrap of the streams."""
+    random = np.random.Generator(np.random.Philox(key=_KEY))
+    draws = random.integers(0, len(means), (200, len(means)))
+    return np.asarray(np.quantile([spread(means[draw], window) for draw in draws], 0.95, axis=0))
+
+
+def _within(values: Array, groups: Array) -> Array:
+    """Take each group's mean out."""
+    count = np.maximum(np.bincount(groups), 1)
+    return np.asarray(values - (np.bincount(groups, values) / count)[groups])
+
+
+def _shifted(values: Array, lag: int) -> Array:
+    return values[max(lag, 0) : len(values) + min(lag, 0)]
+
+
+def _correlation(a: Array, b: Array) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else float("nan")
