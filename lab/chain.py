@@ -6,7 +6,7 @@ delay edge, and neither threads nor deadlines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -127,13 +127,13 @@ class Chain:
         flight = self._loop.advance(Flight(frame, self._epoch, now_ns))
         return None if flight is None else flight.frame
 
-    def disturb(self, change: Callable[[Picture], Picture]) -> None:
+    def disturb(self, picture: Picture) -> None:
         """Replace, once, the picture that comes back to the next frame as the past.
 
         Args:
-            change: gets the picture, which it must not write to, and returns another one.
+            picture: as the fed-back stage makes it; nothing happens where there is no past.
         """
-        self._loop.disturb(change)
+        self._loop.disturb(picture)
 
     def set(self, stage: str, **changes: Any) -> None:
         """Change live options of a stage from the next frame on.
@@ -164,7 +164,7 @@ class Chain:
 
 
 class _Loop(ComputeLoop):
-    def disturb(self, change: Callable[[Picture], Picture]) -> None:
-        frame = self._history[-1]
+    def disturb(self, picture: Picture) -> None:
+        frame = self._history[0]
         if frame is not None:
-            self._history[-1] = replace(frame, data=change(frame.data))
+            self._history[0] = replace(frame, data=picture)

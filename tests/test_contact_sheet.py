@@ -1,19 +1,16 @@
-"""The contact sheet, and the chain of stages that it is drawn from."""
+"""The contact sheet: which pictures it shows, and how they are laid out."""
 
 import cv2
 import numpy as np
 import pytest
-from fakes import CollectingSink, FakeCompute, FakeOptions, FakeSource
 from typer.testing import CliRunner
 
 from lsd.lab import contact_sheet
-from lsd.lab.chain import Chain
 from lsd.lab.contact_sheet import WARMUP, choose, read, with_style
 from lsd.lab.sheet import MAX_BYTES, MAX_WIDTH, lay_out, pack
-from lsd.pipeline.config import FeedbackConfig, PipelineConfig, load_config
-from lsd.pipeline.errors import ConfigError, SourceError, StageError
-from lsd.pipeline.frame import FrameFlag, Size
-from lsd.pipeline.registry import Registry
+from lsd.pipeline.config import PipelineConfig, load_config
+from lsd.pipeline.errors import ConfigError, SourceError
+from lsd.pipeline.frame import Size
 from lsd.stages.capture import CaptureOptions
 
 SIDE = 64
@@ -144,51 +141,3 @@ def test_unknown_style_ends_with_a_suggestion(tmp_path):
 
     assert result.exit_code == 2
     assert "unknown style 'inc'; did you mean 'ink'" in result.output
-
-
-def chain(compute, **options):
-    """Return a chain of fakes with the delay edge from and to `compute`."""
-    ends = {"source": lambda name: FakeSource(), "sink": lambda name: CollectingSink()}
-    kinds = Registry({**ends, "work": lambda name: compute})
-    config = PipelineConfig.model_construct(
-        name="fakes",
-        size=Size(SIDE, SIDE),
-        rate_hz=25.0,
-        device="cpu",
-        stages={
-            "capture": FakeOptions(kind="source"),
-            "blend": FakeOptions(kind="work"),
-            "output": FakeOptions(kind="sink"),
-        },
-        feedback=FeedbackConfig(**{"from": "blend", "to": ["blend"]}),
-    )
-    return Chain(config, kinds, **options)
-
-
-def test_chain_gives_each_frame_the_one_before():
-    compute = FakeCompute()
-
-    with chain(compute) as opened:
-        frames = [opened.advance(opened.read()) for _ in range(3)]
-
-    assert compute.previous == [None, *frames[:2]]
-    assert [frame.seq for frame in frames] == [0, 1, 2]
-
-
-def test_chain_marks_a_jump():
-    compute = FakeCompute()
-
-    with chain(compute) as opened:
-        for jumps in (False, False, True, False):
-            opened.advance(opened.read()._replace(discontinuity=jumps))
-
-    marked = [FrameFlag.DISCONTINUITY in frame.flags for frame in compute.seen]
-    assert marked == [True, False, True, False]
-
-
-def test_chain_ends_at_a_stage_that_fails():
-    def fail(frame, delayed):
-        raise ValueError("no")
-
-    with chain(FakeCompute(work=fail)) as opened, pytest.raises(StageError, match="ValueError: no"):
-        opened.advance(opened.read())

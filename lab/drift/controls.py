@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from lsd.kernels import ops
 from lsd.pipeline.config import PipelineConfig
@@ -18,7 +18,7 @@ from lsd.pipeline.errors import ConfigError, WeightsError
 from lsd.pipeline.frame import TENSOR, Frame, FrameSpec
 from lsd.pipeline.params import StageOptions
 from lsd.pipeline.registry import Registry
-from lsd.pipeline.stage import Context
+from lsd.pipeline.stage import Context, Stage
 from lsd.stages.blend import BlendOptions
 from lsd.stages.diffusion import DiffusionOptions
 from lsd.stages.models import weights
@@ -76,7 +76,7 @@ def registry_of(control: str | None, config: PipelineConfig) -> Registry | None:
             f"{config.name}: has no stage of kind 'blend' that the control {INTEGRATOR!r} could "
             "replace; add one, or give --no-controls"
         )
-    return Registry({**stages, "blend": Integrator})
+    return Registry({**stages, "blend": cast("type[Stage]", Integrator)})
 
 
 def with_engine(control: str | None, config: PipelineConfig) -> PipelineConfig:
@@ -97,7 +97,7 @@ def with_engine(control: str | None, config: PipelineConfig) -> PipelineConfig:
 
 def clean_history_weights() -> Path | None:
     """Return the weights that were trained on clean history only; None: not installed."""
-    path = Path(str(files("lsd.lab.drift"))) / "weights" / "unet.safetensors"
+    path = Path(str(files("lsd.lab.drift.weights"))) / "unet.safetensors"
     return path if path.exists() else None
 
 

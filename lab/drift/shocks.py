@@ -14,10 +14,13 @@ Array: TypeAlias = NDArray[Any]  # a picture: float32 [H, W, 3] RGB in [0, 1]
 Shock: TypeAlias = Callable[[Array], Array]
 
 _KEY = 5
+_RED = np.array([1, 0, 0], np.float32)
+
+SHOCKS = ("noise", "cast", "blur", "black", "red", "salt", "scene", "shift", "nan")
 
 
 def shocks(other: Array) -> Mapping[str, Shock]:
-    """Return the shocks by name; each takes the history and returns another.
+    """Return the SHOCKS by name; each takes the history and returns another.
 
     The results are in [0, 1] like any history, but for `nan`.
 
@@ -26,10 +29,10 @@ def shocks(other: Array) -> Mapping[str, Shock]:
     """
     return {
         "noise": partial(_noise, std=0.3),
-        "cast": lambda y: np.clip(y + np.float32([0.2, 0, 0]), 0, 1),
+        "cast": lambda y: np.clip(y + np.float32(0.2) * _RED, 0, 1),
         "blur": lambda y: np.asarray(cv2.GaussianBlur(y, (0, 0), 3.0 * min(y.shape[:2]) / 256)),
         "black": np.zeros_like,
-        "red": lambda y: np.broadcast_to(np.float32([1, 0, 0]), y.shape).copy(),
+        "red": lambda y: np.broadcast_to(_RED, y.shape).copy(),
         "salt": partial(_salt, share=0.05),
         "scene": lambda y: other.astype(np.float32),
         "shift": lambda y: np.roll(y, y.shape[1] // 2, axis=1),

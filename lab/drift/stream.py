@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,7 +30,7 @@ from lsd.stages.models import engines
 from lsd.stages.models.denoiser import Denoiser, shared_denoiser
 from lsd.stages.models.sampler import sample
 from lsd.stages.models.styles import STYLES, by_name
-from lsd.stages.models.texture import TextureField
+from lsd.stages.models.texture import PERIOD, TextureField
 from lsd.stages.sources.shot import Pixels
 
 Array: TypeAlias = NDArray[Any]
@@ -87,6 +86,7 @@ class Stream:
         self._config, self._run = set_up(config, run), run
         self._registry = registry or registry_of(run.control, config)
         self._diffusion = diffusion_of(config)
+        self.size = config.size
         self._next = 0
         self._style = run.style
 
@@ -125,13 +125,13 @@ class Stream:
         y = picture_of(frame.data)
         return Shown(n, self._style, pixels, y, frame, self.input.is_cut(n), is_switch)
 
-    def disturb(self, change: Callable[[Array], Array]) -> None:
+    def disturb(self, picture: Array) -> None:
         """Replace the history, once, for all that the next frame's stages see of it.
 
         Args:
-            change: float32 [H, W, 3] in [0, 1] to the same.
+            picture: float32 [H, W, 3] in [0, 1].
         """
-        self._chain.disturb(lambda data: data_of(change(picture_of(data))))
+        self._chain.disturb(data_of(picture))
 
     def free(self, shown: Shown, field: Array) -> Array:
         """Predict a frame without history: float32 [H, W, 3] in [0, 1].
@@ -175,13 +175,17 @@ class Companion:
         self._past: tuple[str, Array] | None = None
 
     def follow(self, frame: Frame) -> None:
-        """Move on to a frame; call it for every one, in order."""
-        motion = None if frame.motion is None else frame.motion[0].numpy()
-        if frame.seq > 0:
-            self._field.advance(motion)
+        """Move on to a frame; call it for every one, in order, from a cut or the first on."""
+        if frame.motion is None:
+            # a cut puts the texture back home, whatever came before it
+            self._field.reset(frame.seq % PERIOD)
+            self._past = None
+            return
+        motion = frame.motion[0].numpy()
+        self._field.advance(motion)
         if self._past is not None:
             style, past = self._past
-            self._past = None if motion is None else (style, self._warped(past, motion))
+            self._past = style, self._warped(past, motion)
 
     def picture(self, shown: Shown) -> Array:
         """Draw what the teacher makes of the frame that it has come to.
@@ -211,7 +215,7 @@ class Companion:
 
 
 def prepared(config: PipelineConfig) -> PipelineConfig:
-    """Return the pipeline as the lab runs it: one thread, a fixed engine, no output.
+    """Return the pipeline as the lab runs it: one thread, full strength, no output.
 
     `auto` would measure which engine is the fastest, and could choose another
     one in every process: the first that is installed is taken instead.
@@ -231,7 +235,9 @@ def prepared(config: PipelineConfig) -> PipelineConfig:
         options = options.model_copy(
             update={"engine": next(e.name for e in engines.known() if e.available)}
         )
-    options = options.model_copy(update={"threads": 1, "bypass": False, "style_image": None})
+    # the teacher knows nothing of halves and of references
+    plain = {"strength": 1.0, "style_image": None, "bypass": False, "threads": 1}
+    options = options.model_copy(update=plain)
     fixed = config.model_copy(update={"stages": {**config.stages, name: options}})
     return patterned(fixed, live=False, on_error="stop")
 
