@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -62,6 +63,8 @@ class Blend:
         packed = torch.cat([previous.data, _as_plane(ops.luma(previous.source))], dim=1)
         warped = ops.warp(packed, frame.motion)
         past, past_luma = warped[:, :3], _as_luma(warped[:, 3:])
+        if not math.isfinite(past.sum()):  # a NaN fades at no weight at all: it would stay
+            return replace(frame, data=frame.data.clamp(-1.0, 1.0))
         weight = self._weigh(luma, past_luma, frame.data, past)
         weight = (weight * amount).clamp_(0.0, MAX_WEIGHT)
         return replace(frame, data=ops.temporal_blend(past, frame.data, weight))

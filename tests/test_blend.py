@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -126,6 +127,13 @@ def test_any_past_fades_tenfold_in_fifteen_frames(
     for seq in range(15):
         out = loop.step(frame(snapshot, seq, data=current, motion=STILL))
     assert (out.data - current).abs().max() <= before / 10
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_past_that_is_not_finite_is_left_out(eager: Callable[[float], Blend], bad: float) -> None:
+    past = smooth(1)
+    past[0, 1, 10, 10] = bad
+    assert torch.equal(mixed(eager(0.5), smooth(0), past), smooth(0))
 
 
 def flicker(pictures: list[Tensor]) -> float:
