@@ -1,8 +1,13 @@
-"""The memory stage: guards first, then a pull toward what the scene should look like.
+"""The memory stage: guards first, then a pull toward what the past has not spoilt.
 
-The bank's values are moments of history-free predictions, so the reference
-does not depend on the recurrence: errors cannot teach it. The pull is linear
-with a gain of 1 - rate on the low frequencies, a contraction.
+The anchor is the look that a frame would have without its history, so the
+reference does not depend on the recurrence: errors cannot teach it. The pull's
+gain on a low-frequency error is 1 - rate, a contraction. It acts only on errors
+beyond a dead zone: a sound network differs from its own history-free prediction
+by 1 to 3 grey levels a cell, and there the one with history is the better one.
+
+What a scene looked like before it went out of sight is the recall stage's to
+remember: it acts before the diffusion, where a change of light can be undone.
 """
 
 from __future__ import annotations
@@ -16,15 +21,15 @@ from torch import Tensor
 
 from lsd.kernels import ops
 from lsd.pipeline.frame import TENSOR, Frame, FrameFlag, FrameSpec, Picture
-from lsd.pipeline.params import StageOptions, live_field, restart_field
+from lsd.pipeline.params import StageOptions, live_field
 from lsd.pipeline.stage import Context
 from lsd.stages import guards
-from lsd.stages.anchor import GRID, Anchor, Reference
-from lsd.stages.models.bank import MemoryBank
+from lsd.stages.anchor import GRID, Anchor, Half, Reference
 
-_THUMB = 8  # the key is an 8x8 thumbnail of the input
-_ALIKE = 0.90  # cosine from which a recalled scene counts; full trust at 1
 _SETTLES = 15  # frames in which the blend lets any past fade by a factor of ten
+_SOUND_COLOUR = 0.05  # dead zone, of a range of 2: 6 grey levels
+_SOUND_CONTRAST = 0.1  # dead zone of the ratio
+_MOVED = 0.1  # change of an input cell, of a range of 2, from which its anchor is void
 
 
 class MemoryOptions(StageOptions):
@@ -32,21 +37,19 @@ class MemoryOptions(StageOptions):
 
     kind: Literal["memory"] = "memory"
     rate: float = live_field(
-        0.1, "How much of the low-frequency error is corrected a frame; 0 is off", ge=0, le=1
+        0.4, "How much of the low-frequency error is corrected a frame; 0 is off", ge=0, le=1
     )
     limit: float = live_field(
         0.25, "Largest colour error, of a range of 2, that is believed", ge=0, le=1
     )
     learn_every: int = live_field(
-        25, "Frames between two entries of the bank; a divisor of 250 keeps laps alike",
-        ge=1, le=10_000,
-    )  # fmt: skip
+        25, "Frames between two anchors; a divisor of 250 keeps laps alike", ge=2, le=10_000
+    )
     guards: bool = live_field(True, "Replace broken pictures (NaN, one colour, wild jumps)")
-    capacity: int = restart_field(64, "Entries of the bank", ge=1, le=4096)
 
 
 class Memory:
-    """Correct slow errors toward the bank's recollection; reject broken pictures."""
+    """Correct slow errors of the recurrence; reject broken pictures."""
 
     Options: ClassVar[type[StageOptions]] = MemoryOptions
     accepts: ClassVar[FrameSpec] = TENSOR
@@ -58,14 +61,11 @@ class Memory:
         self._reference = reference
 
     def open(self, context: Context) -> None:
-        """Allocate the bank and compile the small network that anchors come from."""
-        options = context.params.of(self.name, MemoryOptions)
+        """Compile the small network that anchors come from."""
         self._context = context
-        values = 3 * GRID * GRID + 3
-        self._bank = MemoryBank(options.capacity, 3 * _THUMB * _THUMB, values)
-        self._since_learned = 0
         self._unsettled = 0
         self._look: object = None
+        self.reset()
         if self._reference is None:
             self._reference = Reference.open(context)
 
@@ -89,16 +89,20 @@ class Memory:
                 )
                 good = ops.frame_to_tensor(frame.source) if previous is None else previous.data
                 return replace(frame, data=good, flags=frame.flags | FrameFlag.REPLACED)
-        return replace(frame, data=self._correct(frame, options))
+        if options.rate == 0.0 or self._reference is None:  # None: a model of somebody's own
+            return frame
+        self._learn(frame, previous, options, self._reference)
+        return replace(frame, data=self._corrected(frame, options))
 
     def close(self) -> None:
-        """Forget the bank."""
+        """Release the network."""
         self._reference = None
 
     def reset(self) -> None:
-        """Empty the bank; the next frame learns anew."""
-        self._bank.reset()
-        self._since_learned = 0
+        """Forget the anchor; nothing is corrected until the next."""
+        self._anchor: Anchor | None = None
+        self._half: tuple[Half, Tensor] | None = None
+        self._age = 0
 
     def _judge(self, frame: Frame, previous: Frame | None) -> str | None:
         change = None
@@ -115,35 +119,50 @@ class Memory:
             change = None
         return guards.verdict(frame.data, frame.source, last, change)
 
-    def _correct(self, frame: Frame, options: MemoryOptions) -> Picture:
-        if self._reference is None:  # a model of somebody's own: guards only
-            return frame.data
-        look = self._reference.look(frame)
+    def _learn(
+        self, frame: Frame, previous: Frame | None, options: MemoryOptions, reference: Reference
+    ) -> None:
+        """Renew the anchor: at once without history, else by halves on two frames in a row."""
+        look = reference.look(frame)
         if look != self._look:
             # what was learned under another style says nothing about this one
             self._look = look
             self.reset()
-        key = _key(frame.source)
-        if len(self._bank) == 0 or self._since_learned >= options.learn_every:
-            self._bank.learn(key, self._reference.anchor(frame).flatten())
-            self._since_learned = 0
-        self._since_learned += 1
-        found = self._bank.recall(key)
-        if options.rate == 0.0 or found is None:
+        if reference.has_state(frame):
+            return
+        self._age += 1
+        if previous is None or frame.motion is None:
+            self.reset()
+            self._adopt(Anchor.of(frame.data), _cells(frame.source))
+        elif self._half is not None:
+            half, seen = self._half
+            self._adopt(reference.finish(half), seen)
+            self._half = None
+        elif self._anchor is None or self._age >= options.learn_every:
+            self._half = reference.begin(frame, previous), _cells(frame.source)
+            self._age = 0
+
+    def _adopt(self, anchor: Anchor, seen: Tensor) -> None:
+        """Take an anchor of the input whose cells are `seen`."""
+        if bool(anchor.colour.isfinite().all()):  # without guards it may not be
+            self._anchor, self._seen = anchor, seen
+
+    def _corrected(self, frame: Frame, options: MemoryOptions) -> Picture:
+        if self._anchor is None:
             return frame.data
-        value, likeness = found
-        trust = min(1.0, max(0.0, (likeness - _ALIKE) / (1.0 - _ALIKE)))
-        anchor, now = Anchor.unflatten(value), Anchor.of(frame.data)
-        return ops.moment_match(
-            frame.data,
-            anchor.colour - now.colour,
-            anchor.contrast / now.contrast.clamp(min=1e-3),
-            options.rate * trust,
-            options.limit,
-        )
+        # where something else is now, its colour is not the anchor's to say
+        change = (_cells(frame.source) - self._seen).abs().amax(1, keepdim=True)
+        trust = (1.0 - change / _MOVED).clamp(min=0.0)
+        now = Anchor.of(frame.data)
+        shift = trust * F.softshrink(self._anchor.colour - now.colour, _SOUND_COLOUR)
+        ratio = self._anchor.contrast / now.contrast.clamp(min=1e-3) - 1.0
+        contrast = trust.mean() * F.softshrink(ratio, _SOUND_CONTRAST)
+        if not (shift.any() or contrast.any()):
+            return frame.data
+        return ops.moment_match(frame.data, shift, 1.0 + contrast, options.rate, options.limit)
 
 
-def _key(source: Picture) -> Tensor:
-    """Describe the input: an 8x8 thumbnail around mid grey, float32 [192]."""
+def _cells(source: Picture) -> Tensor:
+    """Return the means of the input's cells, float32 [1, 3, GRID, GRID], -1 to 1."""
     small = source[:, ::4, ::4].permute(0, 3, 1, 2).to(torch.float32)
-    return F.adaptive_avg_pool2d(small, _THUMB).flatten() / 127.5 - 1.0
+    return F.adaptive_avg_pool2d(small, GRID) / 127.5 - 1.0
