@@ -180,11 +180,14 @@ def high_share(y: Array) -> float:
 def spectrum_distance(a: Array, b: Array) -> float:
     """Mean over octaves of |10 log10(E_a / E_b)|, energies of luma: dB, 0 (equal) up.
 
-    The five octaves below Nyquist, periods of 2 to 64 pixels; to each energy is
-    added what rounding to 8 bits makes, so that invisible differences do not count.
+    The five octaves below Nyquist, periods of 2 to 64 pixels, as far as the
+    picture has them; to each energy is added what rounding to 8 bits puts there, so
+    that invisible differences do not count.
     """
-    first, second = octave_energy(a)[:_OCTAVES], octave_energy(b)[:_OCTAVES]
-    return float(np.mean(np.abs(10 * np.log10((first + _QUANTUM) / (second + _QUANTUM)))))
+    places = np.bincount(_octave(*a.shape[:2]), minlength=_OCTAVES + 1)[:_OCTAVES]
+    rounding = _QUANTUM * places / (a.shape[0] * a.shape[1])
+    first, second = (octave_energy(y)[:_OCTAVES] + rounding for y in (a, b))
+    return float(np.mean(np.abs(10 * np.log10(first[places > 0] / second[places > 0]))))
 
 
 def octave_energy(y: Array) -> Array:

@@ -22,6 +22,8 @@ _WINDOWED = {
     "frame variance": "variance_y",
     "colour std": "colour_std_y",
     "gradient detail": "gradient_y",
+    "frame difference": "motion_y",
+    "warp error": "e4_y",
     "entropy, bits": "entropy_y",
     "Laplacian energy": "detail_y",
     "saturation": "saturation_y",

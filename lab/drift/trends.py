@@ -32,6 +32,11 @@ class Slope(NamedTuple):
     low: float
     high: float
 
+    @property
+    def shown(self) -> float:
+        """The least of the interval: 0 where it holds 0."""
+        return float(np.clip(0.0, self.low, self.high))
+
 
 def late(frames: int) -> slice:
     """Return the last tenth."""

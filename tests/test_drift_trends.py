@@ -1,0 +1,173 @@
+"""What becomes of a figure over time: exact values of what can be computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsd.lab.drift import trends
+
+NAN = np.nan
+
+
+def sparse(values: np.ndarray, every: int) -> np.ndarray:
+    """Keep every n-th value, as a run that is not measured on each frame has it."""
+    return np.where(np.arange(len(values)) % every == 0, values, NAN)
+
+
+def test_early_and_late_are_frames_26_to_75_and_the_last_tenth() -> None:
+    numbers = np.arange(1, 2_001)
+    assert numbers[trends.EARLY][[0, -1]].tolist() == [26, 75]
+    assert numbers[trends.late(2_000)][[0, -1]].tolist() == [1_801, 2_000]
+
+
+def test_mean_and_ratio_leave_out_what_was_not_measured() -> None:
+    assert trends.mean(np.array([1, NAN, 3])) == 2
+    assert np.isnan(trends.mean(np.array([NAN])))
+    assert trends.ratio(np.array([2, NAN, 4, 9]), np.array([1, 5, 3, NAN])) == 1.5
+    assert np.isnan(trends.ratio(np.array([1.0]), np.array([0.0])))
+
+
+def test_lowest_median_finds_the_worst_50_frames() -> None:
+    values = np.ones(500)
+    values[200:260] = 0.3
+    assert trends.lowest_median(sparse(values, 5)) == 0.3
+    values[200:237] = 1  # less than half of any 50 frames is low now
+    assert trends.lowest_median(values) == 1
+
+
+def test_distance_is_the_length_of_the_mean_change() -> None:
+    shift = [np.r_[np.zeros(10), np.full(10, by)] for by in (0.03, 0.0, -0.04)]
+    assert trends.distance(shift, slice(10, 20)) == pytest.approx(0.05)
+    assert trends.distance(shift, slice(10, 20), slice(0, 10)) == pytest.approx(0.05)
+    assert trends.distance(shift, slice(10, 20), slice(10, 20)) == 0
+
+
+def test_contrast_weighs_the_chunks_by_how_early_they_are() -> None:
+    steps = np.repeat([1.0, 1.1, 0.8, *[1.0] * 7], 100)
+    assert trends.contrast(steps) == pytest.approx((9 * 0.1 + 8 * 0.2) / 55)
+    assert trends.contrast(sparse(3 * steps, 5), np.full(1_000, 3.0)) == pytest.approx(2.5 / 55)
+
+
+@given(st.floats(0.01, 100))
+def test_contrast_of_a_steady_ratio_is_none(scale: float) -> None:
+    content = 1 + np.sin(np.arange(400.0)) ** 2
+    assert trends.contrast(scale * content, content) == pytest.approx(0, abs=1e-9)
+
+
+def test_lap_means_leave_a_started_lap_out() -> None:
+    found = trends.lap_means(np.array([1, 3, NAN, 5, NAN, NAN, 7]), 2)
+    assert found[:2].tolist() == [2, 5]
+    assert np.isnan(found[2])
+    assert len(found) == 3
+
+
+def test_slope_of_a_line_is_exact() -> None:
+    line = sparse(40 - 0.0007 * np.arange(2_000), 5)
+    assert trends.slope(line, 250) == pytest.approx((-7, -7, -7))
+
+
+def test_slope_does_not_see_what_the_input_repeats() -> None:
+    content = 5 * np.sin(2 * np.pi * np.arange(2_100) / 250)
+    found = trends.slope(sparse(content + 0.0001 * np.arange(2_100), 5), 250)
+    assert found == pytest.approx((1, 1, 1))
+
+
+def test_interval_of_a_slope_holds_the_truth_about_as_often_as_it_says() -> None:
+    held = 0
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        rough = 0.1 * random.standard_normal(5_000) + np.repeat(
+            0.05 * random.standard_normal(20), 250
+        )
+        found = trends.slope(sparse(rough, 25), 250)
+        held += found.low <= 0 <= found.high
+    assert 25 <= held <= 30
+
+
+def test_slope_needs_a_place_that_was_measured_twice() -> None:
+    assert np.isnan(trends.slope(np.arange(250.0), 250).value)
+    assert np.isnan(trends.slope(np.full(1_000, NAN), 250).value)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"), [(0.2, 3, 0.2), (-3, -0.4, -0.4), (-1, 5, 0), (NAN, NAN, NAN)]
+)
+def test_slope_that_is_shown_is_the_end_of_the_interval_nearer_to_none(
+    low: float, high: float, shown: float
+) -> None:
+    assert trends.Slope(0, low, high).shown == pytest.approx(shown, nan_ok=True)
+
+
+@given(st.floats(0.3, 0.99), st.floats(0.5, 2))
+def test_loop_gain_of_a_geometric_decay_is_its_ratio(gain: float, size: float) -> None:
+    d = gain ** np.arange(31.0)
+    assert trends.loop_gain(d, size * d) == pytest.approx(gain, rel=1e-6)
+
+
+def test_loop_gain_looks_at_what_is_above_the_floor_only() -> None:
+    d = np.maximum(0.5 ** np.arange(31.0), 0.01)
+    assert trends.loop_gain(d, 0.3 * d) == pytest.approx(0.5)
+
+
+def test_shock_that_is_gone_at_once_has_no_gain() -> None:
+    assert trends.loop_gain(np.r_[1.0, np.zeros(30)], np.zeros(31)) == 0
+
+
+def test_loop_gain_of_twins_that_were_lost_is_not_known() -> None:
+    d = np.r_[1.0, np.full(30, NAN)]
+    assert np.isnan(trends.loop_gain(d, d))
+
+
+def test_time_to_is_when_it_is_reached_for_good() -> None:
+    assert trends.time_to(np.array([True, True])) == 0
+    assert trends.time_to(np.array([False, True, False, True, True])) == 3
+    assert trends.time_to(np.array([True, False])) == np.inf
+
+
+@given(st.integers(-8, 8))
+def test_lag_is_that_of_the_motion(lag: int) -> None:
+    motion = np.random.default_rng(2).random(300)
+    assert trends.motion_lag(0.5 * np.roll(motion, lag) + 0.1, motion) == lag
+
+
+def test_motion_that_repeats_follows_itself_by_nothing() -> None:
+    motion = np.tile([1.0, 2.0, 4.0, 3.0], 50)
+    assert trends.motion_lag(motion, motion) == 0
+
+
+def test_frozen_stream_has_no_lag() -> None:
+    motion = np.r_[NAN, np.random.default_rng(2).random(99)]
+    assert np.isnan(trends.motion_lag(np.r_[NAN, np.zeros(99)], motion))
+    assert trends.motion_ratio(np.r_[NAN, np.zeros(99)], motion) == 0
+
+
+def test_motion_ratio_is_that_of_the_sums_from_frame_2_on() -> None:
+    assert trends.motion_ratio(np.array([NAN, 1, 2]), np.array([NAN, 4, 2])) == 0.5
+    assert np.isnan(trends.motion_ratio(np.array([NAN, 1]), np.array([NAN, 0])))
+
+
+def test_return_is_counted_from_each_event_to_its_own_level() -> None:
+    psnr = np.r_[np.full(50, 30.0), 10, 15, np.full(48, 20.0), np.full(4, 10.0), np.full(56, 25.0)]
+    events = np.isin(np.arange(len(psnr)), [50, 100, 155])
+    # the last event has too little behind it to settle
+    assert trends.returns(psnr, events).tolist() == [2, 4]
+
+
+def test_return_that_does_not_happen_is_infinite() -> None:
+    psnr = np.r_[np.full(45, 10.0), np.full(55, 25.0)]
+    assert trends.returns(psnr, np.arange(100) == 0).tolist() == [np.inf]
+
+
+def test_spread_is_the_standard_deviation_over_streams() -> None:
+    means = np.zeros((2, 3, 10))
+    means[1, 0] = 2.0
+    assert trends.spread(means, slice(0, 10)) == pytest.approx([np.sqrt(2), 0, 0])
+
+
+def test_bound_of_the_spread_lies_above_it() -> None:
+    means = np.random.default_rng(1).standard_normal((8, 3, 10))
+    window = slice(0, 10)
+    assert (trends.spread_bound(means, window) > trends.spread(means, window)).all()
