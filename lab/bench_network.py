@@ -14,9 +14,9 @@ from lsd.lab.timing import Timing, Variant, interleave
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
 from lsd.stages.models import engines, weights
+from lsd.stages.models.conditioning import STYLE_SIZE
 from lsd.stages.models.denoiser import RUNTIME_LEVEL, UNetDenoiser
 from lsd.stages.models.sampler import SIGMA_MAX
-from lsd.stages.models.styles import STYLES
 
 Inputs: TypeAlias = tuple[Tensor, float, Tensor, Tensor, Tensor]  # of a denoiser, in its order
 
@@ -133,7 +133,7 @@ def count_flops(size: Size) -> float:
     levels = torch.tensor([sigma]), torch.tensor([RUNTIME_LEVEL])
     module = weights.load_module("unet")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(frame, history, x, style, *levels)
+        module(frame, history, x, torch.zeros_like(x), style, *levels)
     return float(counter.get_total_flops())
 
 
@@ -144,7 +144,7 @@ def _inputs(size: Size) -> Inputs:
     x = torch.randn((1, 3, height, width), generator=random) * SIGMA_MAX
     frame = torch.randint(0, 256, (1, height, width, 3), generator=random).to(torch.uint8)
     history = torch.randint(0, 256, (1, height, width, 4), generator=random).to(torch.uint8)
-    style = torch.full((1, len(STYLES)), 1.0 / len(STYLES))
+    style = torch.full((1, STYLE_SIZE), 1.0 / STYLE_SIZE)
     return x, SIGMA_MAX, frame, history, style
 
 
