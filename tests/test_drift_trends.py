@@ -75,16 +75,19 @@ def test_slope_does_not_see_what_the_input_repeats() -> None:
     assert found == pytest.approx((1, 1, 1))
 
 
-def test_interval_of_a_slope_holds_the_truth_about_as_often_as_it_says() -> None:
+@pytest.mark.parametrize("laps", [5, 30])
+def test_interval_of_a_slope_holds_the_truth_about_as_often_as_it_says(laps: int) -> None:
     held = 0
-    for seed in range(30):
-        random = np.random.default_rng(seed)
-        rough = 0.1 * random.standard_normal(5_000) + np.repeat(
-            0.05 * random.standard_normal(20), 250
-        )
-        found = trends.slope(sparse(rough, 25), 250)
+    for seed in range(40):
+        uneven = np.repeat(np.random.default_rng(seed).standard_normal(laps), 250)
+        found = trends.slope(sparse(uneven, 50), 250)
         held += found.low <= 0 <= found.high
-    assert 25 <= held <= 30
+    assert 34 <= held <= 40
+
+
+def test_slope_of_two_periods_is_found_and_not_known() -> None:
+    found = trends.slope(sparse(np.arange(500.0), 25), 250)
+    assert found == (pytest.approx(10_000), -np.inf, np.inf)
 
 
 def test_slope_needs_a_place_that_was_measured_twice() -> None:
@@ -110,6 +113,11 @@ def test_loop_gain_of_a_geometric_decay_is_its_ratio(gain: float, size: float) -
 def test_loop_gain_looks_at_what_is_above_the_floor_only() -> None:
     d = np.maximum(0.5 ** np.arange(31.0), 0.01)
     assert trends.loop_gain(d, 0.3 * d) == pytest.approx(0.5)
+
+
+def test_loop_gain_does_not_count_what_the_first_frame_takes_away() -> None:
+    d = np.r_[1.0, 0.2 * 0.8 ** np.arange(30.0)]
+    assert trends.loop_gain(d, d) == pytest.approx(0.8)
 
 
 def test_shock_that_is_gone_at_once_has_no_gain() -> None:

@@ -128,7 +128,7 @@ def laps(record: Record) -> Iterator[Finding]:
     yield Finding("lap", means[-1], low=30, unit=" dB", note=note)
     yield Finding("lap since lap 4", means[-1] - means[3], low=-1, unit=" dB", note=note)
     found = trends.slope(_where(values < CAP_DB, values), LAP)
-    if np.isnan(found.value):
+    if not np.isfinite(found.low):
         found = trends.slope(values, LAP)
     value = found.value if len(means) >= _MANY_LAPS else found.shown
     note = "; ".join(part for part in (_interval(found), note) if part)
