@@ -1,0 +1,115 @@
+"""Twin streams: one is disturbed, and how far apart they are says what becomes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsd.lab.drift import metrics
+from lsd.lab.drift.inputs import CUT_EVERY, open_input
+from lsd.lab.drift.record import Record, Run
+from lsd.lab.drift.shocks import Shock, noise_like, shocks
+from lsd.lab.drift.stream import Stream
+from lsd.pipeline.config import PipelineConfig
+from lsd.pipeline.registry import Registry
+from lsd.stages.models.styles import by_name
+
+Array: TypeAlias = NDArray[Any]
+Tell: TypeAlias = Callable[[], None]
+
+SETTLE = 40  # frames before anything is disturbed
+FOLLOWED = 30  # frames after a shock
+GROWTHS = 50  # frames over which a perturbation's growth is measured
+PERTURBATION = 8 / 255  # its RMS
+
+_SMALLEST = 1e-6  # RMS that a perturbation is taken to have left, lest its logarithm be infinite
+
+
+def recovery(
+    config: PipelineConfig, run: Run, registry: Registry | None = None, tell: Tell = lambda: None
+) -> Record:
+    """Shock the history once, in each way, and follow the stream back to its twin.
+
+    Args:
+        config: from `prepared`.
+        run: of SETTLE + FOLLOWED frames.
+        registry: where stage kinds come from.
+        tell: called after every frame.
+
+    Raises:
+        StageError: a stage failed.
+    """
+    other = open_input("cuts", config.size).pixels(CUT_EVERY).astype(np.float32) / 255
+    is_textured = by_name(run.style).textured
+    twin, _ = _follow(config, run, registry, tell, None)
+    curves: dict[str, Array] = {}
+    counts: Counter[str] = Counter()
+    for name, shock in shocks(other).items():
+        shocked, rejections = _follow(config, run, registry, tell, shock)
+        pairs = list(zip(shocked, twin, strict=True))
+        rms = np.array([_apart(y, z, is_textured) for y, z in pairs])
+        curves[name] = rms / rms[0] if rms[0] > 0 else np.full_like(rms, np.nan)
+        curves[f"{name}:rms"] = rms
+        curves[f"{name}:coarse"] = np.array([_apart(y, z, True) for y, z in pairs])
+        curves[f"{name}:spectrum"] = np.array([metrics.spectrum_distance(y, z) for y, z in pairs])
+        counts.update(frames=run.frames, **rejections)
+    return Record(run, {}, curves=curves, counts=dict(counts))
+
+
+def lyapunov(
+    config: PipelineConfig, run: Run, registry: Registry | None = None, tell: Tell = lambda: None
+) -> Record:
+    """Follow a small perturbation of the history, scaled back to its size after each frame.
+
+    The mean logarithm of its growth is the largest Lyapunov exponent (Benettin
+    et al. 1980); arguments as in `recovery`, with a run of SETTLE + GROWTHS frames.
+    """
+    growth = np.empty(GROWTHS)
+    with Stream(config, run, registry) as calm, Stream(config, run, registry) as twin:
+        for _ in range(run.frames - GROWTHS):
+            y = calm.step().y
+            twin.step()
+            tell()
+        error = noise_like(y)
+        for k in range(GROWTHS):
+            scaled = y + error * np.float32(PERTURBATION / _rms(error))
+            twin.disturb(scaled)
+            y = calm.step().y
+            error = twin.step().y - y
+            growth[k] = np.log(max(_rms(error), _SMALLEST) / PERTURBATION)
+            if _rms(error) < _SMALLEST:
+                error = noise_like(y)
+            tell()
+        counts = {"frames": run.frames, **twin.rejections()}
+    return Record(run, {}, curves={"growth": growth}, counts=counts)
+
+
+def _follow(
+    config: PipelineConfig, run: Run, registry: Registry | None, tell: Tell, shock: Shock | None
+) -> tuple[list[Array], dict[str, int]]:
+    """Return the history as shocked and the FOLLOWED outputs after it, and the rejections."""
+    with Stream(config, run, registry) as stream:
+        for _ in range(run.frames - FOLLOWED):
+            y = stream.step().y
+            tell()
+        if shock is not None:
+            y = shock(y)
+            stream.disturb(y)
+        outputs = [y]
+        for _ in range(FOLLOWED):
+            outputs.append(stream.step().y)
+            tell()
+        return outputs, stream.rejections()
+
+
+def _apart(y: Array, z: Array, is_textured: bool) -> float:
+    """Return the RMS of the difference; of a texture, which may lie elsewhere, block means'."""
+    return _rms(metrics.block_means(y - z, 8) if is_textured else y - z)
+
+
+def _rms(x: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
