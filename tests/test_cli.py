@@ -142,7 +142,7 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "check", "graph", "schema", "styles", "devices", "doctor"]
+    "command", ["run", "check", "graph", "schema", "styles", "devices", "doctor", "drift"]
 )
 def test_help_of_every_command_opens_with_an_example(command):
     result = CliRunner().invoke(app, [command, "--help"])
@@ -182,6 +182,7 @@ def test_a_command_from_elsewhere_is_listed_and_runs(livesd, commands):
 def test_a_command_from_elsewhere_cannot_replace_ours(livesd, commands):
     commands(check=f"{__name__}:hello")
     assert livesd("check", "p.yaml").stdout.startswith("p.yaml: ok")
+    assert "Greet somebody" not in livesd("--help").stdout
 
 
 def test_a_command_from_elsewhere_is_suggested(livesd, commands):
