@@ -79,6 +79,29 @@ def test_bank_copies_what_it_learns() -> None:
     assert found[0].item() == 3.0
 
 
+def test_entry_takes_the_place_of_one_that_is_alike_enough() -> None:
+    bank = filled(3)
+    near = axis(1) + 0.1 * axis(9)
+    bank.learn(near, torch.tensor([7.0]), replace_from=0.99)
+    assert len(bank) == 3
+    for index, value in ((0, 0.0), (1, 7.0), (2, 2.0)):
+        found = bank.recall(axis(index))
+        assert found is not None
+        assert found[0].item() == pytest.approx(value, abs=1e-3)
+
+
+@pytest.mark.parametrize("entries", [0, 3, 4, 9])
+def test_entry_unlike_any_takes_the_oldest_ones_place(entries: int) -> None:
+    bank = filled(entries)
+    bank.learn(axis(15), torch.tensor([7.0]), replace_from=0.99)
+    assert len(bank) == min(entries + 1, 4)
+    found = bank.recall(axis(15))
+    assert found is not None
+    assert found[0].item() == pytest.approx(7.0, abs=1e-3)
+    for index in range(max(0, entries - 3), entries):  # the others are still there
+        assert (bank.recall(axis(index)) or (None, 0.0))[1] == pytest.approx(1.0)
+
+
 def test_reset_forgets_everything() -> None:
     bank = filled(6)
     bank.reset()

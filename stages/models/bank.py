@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.kernels import ops
@@ -29,14 +30,20 @@ class MemoryBank:
     def __len__(self) -> int:
         return min(self._learned, len(self._keys))
 
-    def learn(self, key: Tensor, value: Tensor) -> None:
+    def learn(self, key: Tensor, value: Tensor, replace_from: float | None = None) -> None:
         """Copy an entry into the ring.
 
         Args:
             key: float32 [key_size].
             value: float32 [value_size].
+            replace_from: cosine from which the entry takes the place of the one
+                that is most like it, instead of the oldest one's.
         """
         slot = self._learned % len(self._keys)
+        if replace_from is not None and self._learned:
+            alike, nearest = self._cosines(key).max(0)
+            if alike >= replace_from:
+                slot, self._learned = int(nearest), self._learned - 1
         self._keys[slot].copy_(key)
         self._values[slot].copy_(value)
         self._learned += 1
@@ -59,3 +66,6 @@ class MemoryBank:
     def reset(self) -> None:
         """Forget everything."""
         self._learned = 0
+
+    def _cosines(self, key: Tensor) -> Tensor:
+        return F.cosine_similarity(self._keys[: len(self)], key[None])
