@@ -179,3 +179,17 @@ def test_bound_of_the_spread_lies_above_it() -> None:
     means = np.random.default_rng(1).standard_normal((8, 3, 10))
     window = slice(0, 10)
     assert (trends.spread_bound(means, window) > trends.spread(means, window)).all()
+
+
+def test_rounding_noise_is_taken_out_of_the_distance_of_twins() -> None:
+    true, noise = 0.2 * 0.6 ** np.arange(31.0), 1.8 / 255
+    rms, coarse = np.hypot(true, noise), np.hypot(true, noise / 8)
+    left = trends.without_noise(rms, coarse)
+    assert left[:5] == pytest.approx(true[:5], rel=1e-3)
+    assert trends.loop_gain(left / rms[0], left) == pytest.approx(0.6, rel=0.01)
+    assert trends.loop_gain(rms / rms[0], rms) > 0.65
+
+
+def test_memory_that_stays_is_no_noise() -> None:
+    rms = np.hypot(0.2 * 0.6 ** np.arange(31.0), 1.8 / 255)
+    assert trends.without_noise(rms, 0.3 * rms) is rms

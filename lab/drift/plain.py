@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lsd.lab.drift import trends
 from lsd.lab.drift.record import Record
-from lsd.lab.drift.shocks import SHOCKS
+from lsd.lab.drift.twin_rules import gains
 
 _REPEATED = 0.1 / 255  # mean change of a frame below which it repeats the last one
 
@@ -61,9 +61,4 @@ def _over_time(record: Record) -> dict[str, float]:
 
 
 def _after_shocks(record: Record) -> dict[str, float]:
-    curves = record.curves
-    return {
-        f"loop gain after {name}": trends.loop_gain(curves[name], curves[f"{name}:rms"])
-        for name in SHOCKS
-        if name in curves and name != "nan"
-    }
+    return {f"loop gain after {name}": value for name, value in gains(record).items()}

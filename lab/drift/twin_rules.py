@@ -42,15 +42,23 @@ def recovery(record: Record) -> Iterator[Finding]:
 
 def gain(record: Record) -> Iterator[Finding]:
     """The gain on history that the worst of the shocks shows."""
-    found = {
-        name: trends.loop_gain(record.curves[name], record.curves[f"{name}:rms"])
-        for name in SHOCKS
-        if name in record.curves and name != "nan"
-    }
+    found = gains(record)
     if found:
         worst = float(np.max(list(found.values())))
         name = max(found, key=lambda name: np.nan_to_num(found[name], nan=np.inf))
         yield Finding("loop gain", worst, high=0.9, note=f"after {name}")
+
+
+def gains(record: Record) -> dict[str, float]:
+    """Return the gain on history that each shock shows, without the engine's noise."""
+    found = {}
+    for name in SHOCKS:
+        if name not in record.curves or name == "nan":
+            continue
+        rms = record.curves[f"{name}:rms"]
+        left = trends.without_noise(rms, record.curves.get(f"{name}:coarse", rms))
+        found[name] = trends.loop_gain(left / rms[0], left)
+    return found
 
 
 def exponent(record: Record) -> Iterator[Finding]:
