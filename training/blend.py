@@ -51,9 +51,8 @@ class Unroll:
     """Steps STREAMS streams in parallel and prepares their tensors."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        film = np.load(data.CACHE / "bbb.npy", mmap_mode="r")
-        photos = [data.load_photo(name) for name in data.PHOTOS]
-        self._streams = [data.Stream(rng, SIZE, film, photos) for _ in range(STREAMS)]
+        sources = data.Sources.open(rng, SIZE)
+        self._streams = [data.Stream(rng, SIZE, sources) for _ in range(STREAMS)]
         self._past: list[Array] = [np.zeros((SIZE, SIZE), np.uint8)] * STREAMS
 
     def next(self) -> Step:
@@ -61,7 +60,6 @@ class Unroll:
         lumas = [cv2.cvtColor(s.frame, cv2.COLOR_RGB2GRAY) for s in samples]
         still = np.zeros((SIZE, SIZE, 2), np.float32)
         motions = [still if s.motion is None else s.motion for s in samples]
-        truths = [data.styled(s.clean, s.field, s.style) for s in samples]
         past = warp(_planes([p[..., None] for p in self._past]).float(), _motion(motions))
         self._past = [np.asarray(x) for x in lumas]
         return Step(
@@ -70,7 +68,7 @@ class Unroll:
             past.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous(),
             _planes([s.field for s in samples]),
             torch.from_numpy(np.stack([s.style for s in samples])),
-            _planes(truths),
+            _planes([s.target for s in samples]),
             _motion(motions),
         )
 
@@ -103,6 +101,7 @@ def predict(net: StyleUNet, step: Step, past: Tensor) -> Tensor:
             step.frame,
             packed,
             step.field * SIGMA_MAX,
+            torch.zeros_like(past),
             step.style,
             torch.full((count,), SIGMA_MAX),
             torch.full((count,), history.RUNTIME_LEVEL),

@@ -1,7 +1,7 @@
 """Streams to train on: video and photographs under a synthetic camera.
 
 Everything installs by package name; ATTRIBUTION.md in stages/weights/ lists
-the licences. Held out: the city clip and the portrait, which only evaluation sees.
+the licences. Held out: the city clip and HELD_OUT, which only evaluation sees.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _SHARE = np.array([1.6 if name in _HARD else 1.0 for name in TEACHERS])
 _FIELDS, _LEAVES, _PALETTES = 48, 24, 160  # drawn once: to draw them costs more than to train
 PHOTOS = ("coffee.png", "chelsea.png", "rocket.jpg", "flower.jpg", "china.jpg", "grass.png",
           "brick.png", "gravel.png")  # fmt: skip
+HELD_OUT = ("astronaut.png", "camera.png")  # never in a stream: evaluation's
 
 
 def prepare() -> None:
@@ -85,7 +86,7 @@ def _photos() -> None:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 base = name.rsplit("/", 1)[-1]
-                if base in (*PHOTOS, "astronaut.png"):
+                if base in (*PHOTOS, *HELD_OUT):
                     (folder / base).write_bytes(archive.read(name))
     folder.rename(CACHE / "photos")
 
