@@ -124,7 +124,7 @@ def pinned() -> dict[str, str]:
 
 def test_stages_are_found_by_the_names_that_the_yaml_uses() -> None:
     entries = project()["project"]["entry-points"]["lsd.stages"]
-    assert list(entries) == ["capture", "diffusion", "memory", "blend", "output"]
+    assert list(entries) == ["capture", "recall", "diffusion", "memory", "blend", "output"]
     for target in entries.values():
         module, name = target.split(":")
         path = ROOT / (module[4:].replace(".", "/") + ".py")
