@@ -28,7 +28,7 @@ _LOAD = 0.6  # share of its time that the compute loop is to be busy in the pipe
 _PROBE_FRAMES = 25
 
 # Twelve frames in a row with the first left out. The memory stage's longer
-# frames come every 25: only one in twelve of them falls on a frame left out.
+# frames come twice in 25: only one in twelve of them falls on a frame left out.
 _BURST, _DISCARD = 12, 1
 
 

@@ -73,7 +73,8 @@ class Frame:
         captured_ns: when capture handed it on, monotonic (latency starts here).
         deadline_ns: when it must have reached the sinks, monotonic; None: no deadline.
         data: the picture; layout and dtype as the link's `FrameSpec` says, batch 1.
-        source: uint8 [1, H, W, 3], the captured picture that `data` comes from.
+        source: uint8 [1, H, W, 3], the captured picture that `data` comes from, its
+            exposure steadied where a recall stage did so.
         motion: float32 [1, H, W, 2] in pixels, or None (first frame, or a cut):
             what is at (x, y) now was at (x + dx, y + dy) in the last admitted picture.
         params: the snapshot taken at capture, the same for every stage.

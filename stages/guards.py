@@ -1,4 +1,4 @@
-"""Guards: which pictures never reach the screen, nor the history, nor the bank."""
+"""Guards: which pictures never reach the screen, nor the history, nor an anchor."""
 
 from __future__ import annotations
 
