@@ -105,7 +105,7 @@ class Model:
     def registry(self) -> Registry:
         """Where a stream finds it."""
         installed = Registry()
-        ends = {kind: installed.stage(kind) for kind in ("capture", "output")}
+        ends = {kind: installed.stage(kind) for kind in ("capture", "recall", "output")}
         own: dict[str, Any] = {"diffusion": self._diffusion, "memory": Guards, "blend": self._blend}
         return Registry({**ends, **own})
 
