@@ -103,7 +103,7 @@ class Moving:
         border = cv2.BORDER_REFLECT_101
         if self._endless:
             border = cv2.BORDER_WRAP
-            # OpenCV holds places in 16 bits: a long pan would come to their end
+            # OpenCV holds places in 16 bits, or as floats: a long pan would come to their end
             camera[0, 2] %= self._still.shape[1]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         view = cv2.warpAffine(self._still, camera, self._size, flags=flags, borderMode=border)
