@@ -45,10 +45,12 @@ def restyle(
     style: Tensor,
     estimate: Tensor | None,
 ) -> Tensor:
-    """Mix the input, some of the noise and three tenths of what it is shown as the past."""
+    """Mix the input, some of the noise, the past that it is shown and the last step's picture."""
     picture = 0.6 * ops.frame_to_tensor(frame) + 0.05 * x / sigma
     if history is not None:
         picture += 0.3 * ops.frame_to_tensor(history[..., :3].contiguous())
+    if estimate is not None:
+        picture += 0.1 * estimate
     return picture.clamp(-1, 1)
 
 

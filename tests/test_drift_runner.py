@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -297,6 +298,25 @@ def test_a_process_that_is_killed_is_told_of_and_takes_the_others_along(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into Linux's /proc")
+def test_no_worker_can_be_interrupted_from_its_first_instant_on(tmp_path):
+    blocked = []
+
+    def look(progress):
+        for child in multiprocessing.active_children():
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            mask = next(line.split()[1] for line in status.splitlines() if "SigBlk" in line)
+            blocked.append(bool(int(mask, 16) >> (signal.SIGINT - 1) & 1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(small(), TINY, tmp_path, 2, look)
+
+    assert blocked == [True, True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # but we can
+
+
+@pytest.mark.slow
 def test_an_error_in_a_process_arrives_as_it_is(tmp_path):
     broken = small(diffusion={"engine": "no such engine"})
 
@@ -382,3 +402,4 @@ def test_workers_end_when_the_command_is_killed(command):
 
     command.wait(60)
     wait_until_gone(command.pid)
+    assert command.stderr.read() == ""
