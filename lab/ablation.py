@@ -9,8 +9,7 @@ errors. A part earns its place with 1 dB or a fifth of the figure.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -20,54 +19,22 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from lsd.lab.ablation_questions import QUESTIONS, SEED, SETTLED, Question
 from lsd.lab.chain import Chain
 from lsd.lab.drift import metrics
-from lsd.lab.drift.controls import CLEAN_HISTORY, weights_of
-from lsd.lab.drift.inputs import CUT_EVERY, Noisy, open_input
+from lsd.lab.drift.controls import weights_of
 from lsd.lab.drift.stream import Companion, Shown, picture_of, prepared
 from lsd.lab.sheet import lay_out
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig, load_config
-from lsd.pipeline.errors import StageError
-from lsd.pipeline.frame import Size
+from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.stage import Captured
 from lsd.pipeline.terminal import reported, say
 from lsd.stages.sources.shot import Pixels
 
 Array: TypeAlias = NDArray[Any]
-View = Callable[[Size, int], tuple[Pixels, Pixels]]  # frame n -> what is seen, what is meant
-
-SEED = 7
-SETTLED = 25  # frames after which the figures count
 _DB, _SHARE = 1.0, 0.2  # what earns a place
-_NO_HISTORY = "feedback.to=[memory, blend]"
-_TORCH = "stages.diffusion.engine=torch"  # what the control's weights run on
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Two streams that differ in one thing.
-
-    Attributes:
-        part: what is asked about.
-        style: the style that it concerns.
-        view: what the camera shows.
-        figure: "psnr" (dB, higher is better), "flicker" (grey levels) or "colour"
-            (distance in Oklab), the lower the better.
-        off, on: `--set` changes of the stream without and with the part.
-        frames: of each stream.
-        control: whose weights both run on; None: the shipped ones.
-    """
-
-    part: str
-    style: str
-    view: View
-    figure: str
-    off: tuple[str, ...] = ()
-    on: tuple[str, ...] = ()
-    frames: int = 75
-    control: str | None = None
 
 
 class Answer(NamedTuple):
@@ -81,76 +48,6 @@ class Answer(NamedTuple):
     on: float
     pictures: tuple[Pixels, Pixels, Pixels, Pixels]
 
-
-def moving(size: Size, n: int) -> tuple[Pixels, Pixels]:
-    """The drift lab's loop: a camera and a disc in motion."""
-    pixels = open_input("loop", size).pixels(n)
-    return pixels, pixels
-
-
-def noisy(size: Size, n: int) -> tuple[Pixels, Pixels]:
-    """A camera at rest, under a sensor's noise."""
-    still = open_input("static", size)
-    return Noisy(still).pixels(n), still.pixels(n)
-
-
-def noisy_moving(size: Size, n: int) -> tuple[Pixels, Pixels]:
-    """The loop under a sensor's noise."""
-    loop = open_input("loop", size)
-    return Noisy(loop).pixels(n), loop.pixels(n)
-
-
-def hunting(size: Size, n: int) -> tuple[Pixels, Pixels]:
-    """The loop under a camera whose exposure and white balance hunt, once in two seconds."""
-    clean = open_input("loop", size).pixels(n)
-    a = 2 * np.pi * max(0, n - SETTLED) / 50
-    gain = (1 + 0.2 * np.sin(a)) * np.array([1 + 0.05 * np.sin(a), 1, 1 - 0.05 * np.sin(a)])
-    return np.clip(np.round(clean * gain), 0, 255).astype(np.uint8), clean
-
-
-def returning(size: Size, n: int) -> tuple[Pixels, Pixels]:
-    """A view that is left for another and comes back a fifth darker."""
-    here, away = open_input("static", size), open_input("cuts", size)
-    if 50 <= n < 100:
-        pixels = away.pixels(CUT_EVERY + n)
-        return pixels, pixels
-    clean = here.pixels(n)
-    gain = np.float32(1.0 if n < 50 else 0.8)
-    return np.round(clean * gain).astype(np.uint8), clean
-
-
-QUESTIONS: tuple[Question, ...] = (
-    *(
-        Question(f"{n} denoise steps instead of 1", style, moving, "psnr", (),
-                 (f"stages.diffusion.steps={n}",), 50)
-        for n in (2, 4) for style in ("ink", "poster", "hatch", "brush", "ember")
-    ),
-    *(
-        Question("the stream's own seed", style, moving, "psnr",
-                 (f"stages.diffusion.seed={SEED + 1}",), (), 50)
-        for style in ("hatch", "brush", "charcoal", "aquarelle", "palette")
-    ),
-    Question("the previous output", "ember", moving, "psnr", (_NO_HISTORY,)),
-    Question("the previous output", "brush", moving, "psnr", (_NO_HISTORY,)),
-    Question("the previous output", "ink", noisy_moving, "psnr",
-             (_NO_HISTORY, "stages.blend.amount=0"), ("stages.blend.amount=0",)),
-    *(
-        Question("the memory bank (recall)", style, view, "psnr", ("stages.recall.hold=0",), (),
-                 frames)
-        for style in ("poster", "solar", "thermal")
-        for view, frames in ((hunting, 125), (returning, 125))
-    ),
-    *(
-        Question("the memory's anchor", style, moving, "colour",
-                 ("stages.memory.rate=0", _TORCH), (_TORCH,), 250, CLEAN_HISTORY)
-        for style in ("poster", "brush")
-    ),
-    *(
-        Question("the blend", style, view, figure, ("stages.blend.amount=0",), ())
-        for style in ("ink", "poster", "brush")
-        for view, figure in ((noisy, "flicker"), (noisy_moving, "psnr"))
-    ),
-)  # fmt: skip
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -167,15 +64,23 @@ def main(
 ) -> None:
     keep_freed_memory()
     with reported():
-        output.mkdir(parents=True, exist_ok=True)
         chosen = [question for question in QUESTIONS if only in question.part]
+        if not chosen:
+            parts = ", ".join(dict.fromkeys(question.part for question in QUESTIONS))
+            raise ConfigError(f"--only {only}: no part holds it; the parts are: {parts}")
+        _put(output, {})  # a folder that cannot be written to is told now, not at the end
         answers = []
         for number, question in enumerate(chosen, 1):
             answers.append(ask(question, config))
             say(f"{number} of {len(chosen)}: {_line(question, answers[-1])}")
-        (output / "ablation.md").write_text(table(chosen, answers), encoding="utf-8")
-        (output / "ablation.json").write_text(_json(chosen, answers), encoding="utf-8")
-        (output / "ablation.jpg").write_bytes(sheet(chosen, answers))
+        _put(
+            output,
+            {
+                "ablation.md": table(chosen, answers).encode(),
+                "ablation.json": _json(chosen, answers).encode(),
+                "ablation.jpg": sheet(chosen, answers),
+            },
+        )
 
 
 def ask(question: Question, config: str) -> Answer:
@@ -277,6 +182,17 @@ def sheet(questions: Sequence[Question], answers: Sequence[Answer]) -> bytes:
     done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert done, "OpenCV cannot write JPEG"
     return data.tobytes()
+
+
+def _put(folder: Path, files: dict[str, bytes]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be written: {error.strerror}; choose another folder with -o"
+        ) from error
 
 
 def _line(question: Question, answer: Answer) -> str:
