@@ -48,7 +48,7 @@ def prepare() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     if not (CACHE / "bbb.npy").exists():
         _film()
-    if not (CACHE / "photos").exists():
+    if not all((CACHE / "photos" / name).exists() for name in (*PHOTOS, *HELD_OUT)):
         _photos()
 
 
@@ -80,7 +80,7 @@ def _film() -> None:
 
 def _photos() -> None:
     _pip_download("scikit-image==0.26.0", "scikit-learn==1.9.1")
-    folder = CACHE / "photos.part"
+    folder = CACHE / "photos"
     folder.mkdir(exist_ok=True)
     for wheel in CACHE.glob("scikit_*.whl"):
         with zipfile.ZipFile(wheel) as archive:
@@ -88,7 +88,6 @@ def _photos() -> None:
                 base = name.rsplit("/", 1)[-1]
                 if base in (*PHOTOS, *HELD_OUT):
                     (folder / base).write_bytes(archive.read(name))
-    folder.rename(CACHE / "photos")
 
 
 def load_photo(name: str) -> Array:

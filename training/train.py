@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,11 +312,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     data.prepare()
-    mp.spawn(
-        _process,
-        args=(arguments,),
-        nprocs=arguments.processes,
-    )
+    # a kill of this process alone would leave the others training: let it end as an exit
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    mp.spawn(_process, args=(arguments,), nprocs=arguments.processes, daemon=True)
 
 
 if __name__ == "__main__":
