@@ -23,7 +23,7 @@ from lsd.lab.ablation_questions import QUESTIONS, SEED, SETTLED, Question
 from lsd.lab.chain import Chain
 from lsd.lab.drift import metrics
 from lsd.lab.drift.controls import weights_of
-from lsd.lab.drift.stream import Companion, Shown, picture_of, prepared
+from lsd.lab.drift.stream import PERIOD_NS, Companion, Shown, picture_of, prepared
 from lsd.lab.sheet import lay_out
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig, load_config
@@ -114,7 +114,9 @@ def follow(question: Question, config: PipelineConfig) -> Followed:
         chain.set("diffusion", styles={style: 1.0})
         for n in range(question.frames):
             seen, meant = question.view(config.size, n)
-            frame = chain.advance(Captured(torch.from_numpy(seen.copy())[None], n, False))
+            frame = chain.advance(
+                Captured(torch.from_numpy(seen.copy())[None], n * PERIOD_NS, False)
+            )
             if frame is None:
                 raise StageError(f"{question.part}: no stage gave a picture for frame {n}")
             companion.follow(frame)

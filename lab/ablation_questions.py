@@ -16,6 +16,7 @@ View = Callable[[Size, int], tuple[Pixels, Pixels]]  # frame n -> what is seen, 
 
 SEED = 7
 SETTLED = 25  # frames after which the figures count
+_STEADY = 40  # frames before the camera hunts: at first, recall holds nothing
 _NO_HISTORY = "feedback.to=[memory, blend]"
 _TORCH = "stages.diffusion.engine=torch"  # what the control's weights run on
 
@@ -66,7 +67,7 @@ def noisy_moving(size: Size, n: int) -> tuple[Pixels, Pixels]:
 def hunting(size: Size, n: int) -> tuple[Pixels, Pixels]:
     """The loop under a camera whose exposure and white balance hunt, once in two seconds."""
     clean = open_input("loop", size).pixels(n)
-    a = 2 * np.pi * max(0, n - SETTLED) / 50
+    a = 2 * np.pi * max(0, n - _STEADY) / 50
     gain = (1 + 0.2 * np.sin(a)) * np.array([1 + 0.05 * np.sin(a), 1, 1 - 0.05 * np.sin(a)])
     return np.clip(np.round(clean * gain), 0, 255).astype(np.uint8), clean
 

@@ -65,7 +65,7 @@ def test_every_question_is_asked_of_the_bundled_demo():
 
 @pytest.mark.parametrize("view", [hunting, noisy])
 def test_what_is_meant_is_what_the_camera_should_have_shown(view):
-    seen, meant = view(SIZE, SETTLED + 12)
+    seen, meant = view(SIZE, SETTLED + 27)
 
     assert seen.shape == meant.shape == (64, 64, 3)
     assert seen.dtype == np.uint8
@@ -90,6 +90,16 @@ def test_another_seed_costs_a_textured_style_its_likeness():
 
     assert gain(asked, answer) > 1.0
     assert {picture.shape for picture in answer.pictures} == {(64, 64, 3)}
+
+
+@pytest.mark.slow
+def test_recall_is_asked_at_the_pace_at_which_it_acts():
+    asked = Question(
+        "recall", "thermal", hunting, "psnr",
+        (*SMALL, "stages.recall.hold=0"), SMALL, frames=70,
+    )  # fmt: skip
+
+    assert gain(asked, ablation.ask(asked, "demo")) > 1.0
 
 
 def test_part_that_nobody_asks_about_is_told_with_those_there_are(tmp_path):

@@ -22,7 +22,7 @@ import torch
 
 from lsd.lab.chain import Chain
 from lsd.lab.drift import metrics
-from lsd.lab.drift.stream import Companion, Shown, picture_of, prepared
+from lsd.lab.drift.stream import PERIOD_NS, Companion, Shown, picture_of, prepared
 from lsd.lab.teachers import TEACHERS, teacher_of
 from lsd.pipeline.config import load_config
 from lsd.pipeline.overrides import SetPath
@@ -98,7 +98,7 @@ def judge(clip: str, style: str, steps: int, engine: str, side: int) -> Verdict:
     with Chain(config) as chain:
         chain.set("diffusion", styles={style: 1.0})
         for n, pixels in zip(range(FRAMES), CLIPS[clip](side), strict=False):
-            frame = chain.advance(Captured(torch.from_numpy(pixels)[None], n, False))
+            frame = chain.advance(Captured(torch.from_numpy(pixels)[None], n * PERIOD_NS, False))
             assert frame is not None
             companion.follow(frame)
             if n < FRAMES - JUDGED - WARM_UP:

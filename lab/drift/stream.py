@@ -34,7 +34,7 @@ from lsd.stages.models.texture import PERIOD, TextureField
 from lsd.stages.sources.shot import Pixels
 
 Array: TypeAlias = NDArray[Any]
-_PERIOD_NS = 40_000_000
+PERIOD_NS = 40_000_000  # 25 pictures a second; stages measure time by the stamps
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Stream:
             self._style = partner(self._run.style) if n // SWITCH_EVERY % 2 else self._run.style
             self._chain.set(self._diffusion, styles={self._style: 1.0})
         pixels = self.input.pixels(n)
-        frame = self._chain.advance(Captured(_tensor(pixels), n * _PERIOD_NS, False))
+        frame = self._chain.advance(Captured(_tensor(pixels), n * PERIOD_NS, False))
         if frame is None:
             raise StageError(f"run {self._run.key}: no stage gave a picture for frame {n}")
         y = picture_of(frame.data)
