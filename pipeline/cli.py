@@ -60,6 +60,7 @@ RUN_HELP = """Run a pipeline until its input ends.
 Example:
   livesd run demo --prompt "ink" --output out/ink.mp4
   livesd run webcam --set stages.diffusion.strength=0.6
+  livesd run demo --style-image painting.jpg
   livesd run demo --duration 10s --json | tail -1
 
 Messages and progress go to stderr, the table at the end (or, with --json, one object as the
@@ -148,6 +149,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME=WEIGHT", help="Weigh a style; again for more"),
     ] = None,
+    style_image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take the colours of this picture (style palette)"),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same pictures")] = None,
     engine: Annotated[
         str | None, typer.Option(metavar="NAME", help="Compute with this: livesd devices")
@@ -166,7 +171,8 @@ def run(
 ) -> None:
     with reported(debug=debug):
         duration_s = None if duration is None else seconds(duration)
-        loaded = _load(config, sets, _options(input, output, prompt, style, seed, engine))
+        options = _options(input, output, prompt, style, style_image, seed, engine)
+        loaded = _load(config, sets, options)
         from lsd.pipeline.run_command import run_pipeline
 
         code = run_pipeline(
@@ -314,6 +320,7 @@ def _options(
     outputs: list[str] | None,
     prompt: str | None,
     styles: list[str] | None,
+    style_image: Path | None,
     seed: int | None,
     engine: str | None,
 ) -> list[Override]:
@@ -330,6 +337,8 @@ def _options(
     if styles:
         flag = f"--style {' --style '.join(styles)}"
         changes.append(SetOption(flag, "styles", dict(_weight(text) for text in styles)))
+    if style_image is not None:
+        changes.append(SetOption(f"--style-image {style_image}", "style_image", str(style_image)))
     if seed is not None:
         changes.append(SetOption(f"--seed {seed}", "seed", seed))
     if engine is not None:

@@ -285,6 +285,11 @@ def test_duration_limits_a_file_by_its_own_time(livesd):
             "--engine x: no stage of p.yaml has an option 'engine'",
         ),
         (
+            ["run", "p.yaml", "--style-image", "x.jpg"],
+            2,
+            "--style-image x.jpg: no stage of p.yaml has an option 'style_image'",
+        ),
+        (
             ["run", "p.yaml", "--duration", "soon"],
             2,
             "--duration soon: expected a time such as 10s, 500ms, 2m or 1h",
