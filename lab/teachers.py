@@ -151,11 +151,6 @@ def _stretch(noise: Array, degrees: int) -> Array:
     return np.asarray(cv2.filter2D(noise, -1, kernel if degrees > 0 else kernel[:, ::-1].copy()))
 
 
-def _wobble(x: Array, reach: float, across: Array, down: Array) -> Array:
-    """Fetch each pixel from up to about 3 * reach pixels away, where the field says."""
-    return _fetch(x, reach * across, reach * down)
-
-
 def _fetch(x: Array, right: Array, down: Array) -> Array:
     """Fetch each pixel from so many pixels to its right and below."""
     h, w = x.shape[:2]
@@ -165,12 +160,14 @@ def _fetch(x: Array, right: Array, down: Array) -> Array:
 
 
 def brush(frame: Array, field: Array, past: Array | None = None) -> Array:
-    dab = _wobble(_blur(frame, 1.6), 2.2, field[..., 1], field[..., 2])
-    grey = _luma(dab)[..., None]
-    vivid = np.clip(grey + (dab - grey) * 2.4, 0, 1)
-    vivid = _levels(np.clip((vivid - 0.08) * 1.45, 0, 1), 5, 1.7)
-    bump = 0.16 * field[..., 1] + 0.07 * _stretch(field[..., 0], 45) * 2.0
-    return np.clip(vivid * (1.0 + bump[..., None]) + 0.03, 0, 1)
+    """Dabs of paint: colour and field decide on which of 5 levels a place is."""
+    soft = _blur(frame, 1.8)
+    grey = _luma(soft)[..., None]
+    vivid = np.clip(grey + (soft - grey) * 2.4, 0, 1)
+    stroke = _stretch(field[..., 1], 45)
+    dab = 0.07 * field[..., 2] + 0.05 * stroke
+    paint = _levels(np.clip((vivid - 0.08) * 1.45 + dab[..., None], 0, 1), 5, 2.2)
+    return np.clip(paint * (1.0 + 0.05 * stroke[..., None]) + 0.03, 0, 1)
 
 
 def charcoal(frame: Array, field: Array, past: Array | None = None) -> Array:
@@ -183,19 +180,22 @@ def charcoal(frame: Array, field: Array, past: Array | None = None) -> Array:
 
 
 def aquarelle(frame: Array, field: Array, past: Array | None = None) -> Array:
-    wash = _wobble(_blur(frame, 2.0), 1.8, field[..., 2], field[..., 1])
-    grey = _luma(wash)[..., None]
-    colour = np.clip(grey + (wash - grey) * 2.2, 0, 1)
-    pale = 0.50 + 0.50 * _levels(np.clip(colour * 1.25, 0, 1), 4, 2.0)
-    pigment = 0.05 * field[..., 2] + 0.05 * field[..., 0]
-    rim = np.clip(_edges(wash, 1.2) - 0.12, 0, 0.6)
-    return np.clip(pale * (1.0 + pigment[..., None]) - 0.55 * rim[..., None], 0, 1)
+    """Pale washes whose outlines follow the field, with pigment at their rims."""
+    soft = _blur(frame, 2.0)
+    grey = _luma(soft)[..., None]
+    paper = (0.09 * field[..., 2] + 0.03 * field[..., 1])[..., None]
+    # no further than the middles of the outer washes: black and white have no rim
+    level = 4.0 * ((grey + (soft - grey) * 2.2) * 1.25 + paper).clip(0.125, 0.875) - 0.5
+    step = _soft(level - np.floor(level), 0.5, 0.5)
+    pale = 0.5 + 0.5 * np.clip((np.floor(level) + step + 0.5) / 4, 0, 1)
+    rim = (4.0 * step * (1.0 - step)).max(axis=2)  # 1 half way from one wash to the next
+    return np.asarray(np.clip(pale - 0.48 * rim[..., None] * (1.1 - pale), 0, 1))
 
 
 _FIRE = ["05030a", "3a0510", "a31508", "f0560a", "ffb52a", "fff3c8"]
 _GLOW = np.linspace(0, 1, 256, dtype=np.float32)
 _GLOW_MEAN = _ramp(_GLOW, _FIRE).mean(axis=1)  # rises with heat, so that heat can be read back
-DECAY = 0.82  # of the fire's heat a frame: a disturbance falls to a tenth in 12
+DECAY = 0.85  # of the fire's heat a frame: a disturbance falls to a tenth in 15
 
 
 def ember(frame: Array, field: Array, past: Array | None = None) -> Array:
@@ -208,7 +208,7 @@ def ember(frame: Array, field: Array, past: Array | None = None) -> Array:
     heat = np.maximum(coals, 0.95 * _soft(_edges(frame, 1.5), 0.30, 0.36))
     if past is not None:
         before = np.interp(past.mean(axis=2), _GLOW_MEAN, _GLOW).astype(np.float32)
-        risen = _fetch(before, 1.5 * field[..., 2], 2.0 + 0.5 * field[..., 1])
+        risen = _fetch(before, 1.5 * field[..., 2], 2.6 + 0.5 * field[..., 1])
         heat = np.maximum(heat, DECAY * _blur(risen, 0.7))
     return _ramp(heat, _FIRE)
 

@@ -23,7 +23,7 @@ from lsd.stages.models.sampler import REFERENCE_STEPS, sample
 from lsd.stages.models.texture import TextureField, noise_tile
 
 Value = TypeVar("Value")
-EngineName = Literal["auto", "openvino-int8", "openvino", "onnxruntime", "torch"]
+EngineName = Literal["auto", "openvino-bf16", "openvino-int8", "openvino", "onnxruntime", "torch"]
 
 
 class DiffusionOptions(StageOptions):

@@ -259,6 +259,16 @@ def test_shortest_run_has_gates_that_it_can_meet() -> None:
     assert {"colour collapse", "colour drift", "start-end contrast"} <= metrics_of(verdict)
 
 
+@pytest.mark.parametrize(("frames", "judged"), [(100, False), (249, False), (250, True)])
+def test_fidelity_is_judged_where_the_last_tenth_holds_a_prediction(
+    frames: int, judged: bool
+) -> None:
+    free = np.where(np.arange(frames) % 25 == 0, 40.0, np.nan)  # as measure leaves it
+    verdict = judge([changed(stream(healthy, frames), psnr_free=free)])
+    assert verdict.passed
+    assert ("fidelity to no history" in metrics_of(verdict)) is judged
+
+
 def test_loop_that_repeats_to_the_bit_fails_colour_drift_where_places_differ() -> None:
     # the gate's own arithmetic: it compares frames 26 to 75 with the last tenth, which show
     # other places; the note has what the same places changed by: nothing

@@ -120,7 +120,8 @@ def test_washed_out_picture_has_fewer_colours(seed: int) -> None:
 def test_picture_that_is_not_finite_measures_as_a_black_one(name: str) -> None:
     pictures = {"y": random_picture(1), "s": random_picture(2), "x": random_picture(3)}
     lost, black = (pictures | {name: flat(value, value, value)} for value in (np.nan, 0))
-    assert metrics.figures(**lost) == metrics.figures(**black)
+    # the last digits depend on where in memory a picture lies
+    assert metrics.figures(**lost) == pytest.approx(metrics.figures(**black), rel=1e-6)
 
 
 def test_figures_without_teacher_or_input_are_those_of_the_output() -> None:

@@ -30,14 +30,14 @@ from lsd.stages.models.texture import TextureField
 SIDE = 256
 HERE = {info.name for info in engines.known() if info.available}
 FLOAT_ENGINES = ["openvino", "onnxruntime"]
-INT8 = "openvino-int8"
+INT8, BF16 = "openvino-int8", engines.BF16
 
 Inputs = tuple[Tensor, ...]
 
 
 def needs(engine: str) -> None:
     if engine not in HERE:
-        pytest.skip(f"{engine} is not installed")
+        pytest.skip(f"{engine} cannot be used here")
 
 
 class Clip(NamedTuple):
@@ -58,7 +58,7 @@ def clip() -> Clip:
     return Clip(first, second, torch.from_numpy(TextureField(7, SIDE, SIDE).planes())[None])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=len(engines.NAMES))
 def compiled(engine: str) -> engines.Engine:
     return engines.load("unet", engine, first_step("ink"), threads=1)
 
@@ -124,25 +124,29 @@ def test_float_engine_survives_an_input_of_one_colour(engine: str, level: int) -
     assert torch.allclose(compiled(engine)(*given), compiled("torch")(*given), rtol=0, atol=1e-3)
 
 
-def test_int8_engines_first_step_is_close_to_torchs() -> None:
-    needs(INT8)
-    ratios = {s.name: psnr(compiled(INT8)(*first_step(s.name)), reference(s.name)) for s in STYLES}
-    # Measured: a median of 36 dB and a least of 33.3; with the normalisation's
-    # statistics in int8, as once exported, 31.6 and 25.7. Other processors round
-    # sums otherwise, so a little less passes.
-    assert statistics.median(ratios.values()) >= 33.0, ratios
-    assert min(ratios.values()) >= 30.0, ratios
+@pytest.mark.parametrize(("engine", "median", "least"), [(BF16, 46.0, 44.0), (INT8, 40.0, 36.0)])
+def test_fast_engines_first_step_is_close_to_torchs(
+    engine: str, median: float, least: float
+) -> None:
+    needs(engine)
+    ratios = {
+        s.name: psnr(compiled(engine)(*first_step(s.name)), reference(s.name)) for s in STYLES
+    }
+    # With the head in int8 it was 33 and 30, with the normalisation's statistics too 31.6 and
+    # 25.7. Other processors round sums otherwise, so a little less than measured passes.
+    assert statistics.median(ratios.values()) >= median, ratios
+    assert min(ratios.values()) >= least, ratios
 
 
-def test_int8_engines_second_step_is_close_to_torchs() -> None:
-    needs(INT8)
+@pytest.mark.parametrize(("engine", "least"), [(BF16, 44.0), (INT8, 38.0)])
+def test_fast_engines_second_step_is_close_to_torchs(engine: str, least: float) -> None:
+    needs(engine)
     names = ["neon", "thermal", "solar", "brush"]
     ratios = {}
     for name in names:
         given = second_step(name)
-        ratios[name] = psnr(compiled(INT8)(*given), compiled("torch")(*given))
-    # measured: 36.8 to 38.6 dB
-    assert min(ratios.values()) >= 32.0, ratios
+        ratios[name] = psnr(compiled(engine)(*given), compiled("torch")(*given))
+    assert min(ratios.values()) >= least, ratios
 
 
 @pytest.mark.parametrize("engine", engines.NAMES)
@@ -194,6 +198,13 @@ def test_engine_is_named_as_it_was_asked_for() -> None:
 def test_known_engines_are_all_engines_with_a_reason() -> None:
     assert [info.name for info in engines.known()] == list(engines.NAMES)
     assert {"torch"} <= HERE
+    assert all(info.why for info in engines.known())
+
+
+def test_blend_is_float32_on_every_engine_that_it_has() -> None:
+    with pytest.raises(ConfigError, match="engine: got 'openvino-int8', expected auto or one of o"):
+        engines.load("blend", INT8, blend_example(), 1)
+    assert engines.fastest("blend", blend_example(), 1).name in engines.FLOAT32
 
 
 def test_unknown_engine_lists_the_engines() -> None:
@@ -251,12 +262,12 @@ def test_onnx_beside_other_weights_is_refused(folder: Path, engine: str) -> None
         engines.load("blend", engine, blend_example(), 1)
 
 
-@pytest.mark.parametrize("engine", sorted(HERE - {INT8}))
+@pytest.mark.parametrize("engine", sorted(HERE & set(engines.FLOAT32)))
 def test_weights_of_another_format_are_refused_by_every_engine(folder: Path, engine: str) -> None:
     module = weights.load_module("blend")
     old = weights.metadata_of(module) | {"format": "0"}
     save_file(module.state_dict(), folder / "blend.safetensors", old)
-    with pytest.raises(WeightsError, match=r"weights of format 0, .* reads format 2"):
+    with pytest.raises(WeightsError, match=r"weights of format 0, .* reads format 3"):
         engines.load("blend", engine, blend_example(), 1)
 
 
@@ -266,7 +277,7 @@ def test_missing_folder_is_named_by_every_engine(
 ) -> None:
     monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(WeightsError, match=r"nowhere.*the weights are missing"):
-        engines.load("blend", engine, blend_example(), 1)
+        engines.load("unet", engine, first_step("ink"), 1)
 
 
 class Timed:
@@ -283,8 +294,9 @@ class Timed:
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, **costs: float) -> str:
-    """Return what `auto` takes where engines cost so much."""
+    """Return what `auto` takes where engines cost so much; without one bfloat16 is not here."""
     monkeypatch.setattr(engines, "find_spec", lambda package: True)
+    monkeypatch.setattr(engines, "_has_bfloat16", lambda: "openvino_bf16" in costs)
     monkeypatch.setattr(engines.time, "perf_counter", lambda: Timed.seconds)
     by_name = {name.replace("_", "-"): cost for name, cost in costs.items()}
     monkeypatch.setattr(
@@ -309,16 +321,52 @@ def test_auto_takes_the_engine_that_is_clearly_fastest(
     assert choose(monkeypatch, **costs) == taken  # torch is not even tried
 
 
+@pytest.mark.parametrize(
+    ("bf16", "int8", "taken"),
+    [
+        (7.0, 6.5, BF16),  # as fast, and more exact
+        (10.0, 7.0, INT8),
+        (7.0, 10.0, BF16),
+    ],
+)
+def test_auto_prefers_bfloat16_unless_int8_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, bf16: float, int8: float, taken: str
+) -> None:
+    costs = {"openvino_bf16": bf16, "openvino_int8": int8, "openvino": 14.0, "onnxruntime": 20.0}
+    assert choose(monkeypatch, **costs) == taken
+
+
+def test_bfloat16_is_no_engine_of_a_processor_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("openvino")
+    monkeypatch.setattr(engines, "_has_bfloat16", lambda: False)
+    info = next(info for info in engines.known() if info.name == BF16)
+    assert not info.available
+    assert info.why == "this processor does not compute in bfloat16"
+    with pytest.raises(ConfigError, match=r"'openvino-bf16': this processor .*; use --engine auto"):
+        engines.load("unet", BF16, first_step("ink"), 1)
+
+
+def test_what_int8_leaves_float_is_bfloat16_where_there_is_such_a_thing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    needs(BF16)
+    here = compiled(INT8)(*first_step("ink")).clone()
+    monkeypatch.setattr(engines, "_has_bfloat16", lambda: False)
+    elsewhere = engines.load("unet", INT8, first_step("ink"), 1)(*first_step("ink"))
+    assert not torch.equal(here, elsewhere)
+    assert psnr(here, elsewhere) > 38.0
+
+
 def test_auto_is_not_misled_by_runs_that_a_neighbour_slows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda package: True)
     monkeypatch.setattr(engines.time, "perf_counter", lambda: Timed.seconds)
 
     def load(network: str, engine: str, example: object, threads: int) -> Timed:
-        timed = Timed(engine, 7.0 if engine == "openvino-int8" else 10.0)
+        timed = Timed(engine, 7.0 if engine == INT8 else 10.0)
         runs = iter(range(1000))
 
         def call(*inputs: Tensor) -> Tensor:
-            disturbed = engine == "openvino-int8" and next(runs) % 4 != 3
+            disturbed = engine == INT8 and next(runs) % 4 != 3
             Timed.seconds += 30.0 if disturbed else timed._cost
             return torch.zeros(1)
 
@@ -327,7 +375,7 @@ def test_auto_is_not_misled_by_runs_that_a_neighbour_slows(monkeypatch: pytest.M
 
     monkeypatch.setattr(engines, "load", load)
     monkeypatch.setattr(Timed, "__call__", lambda self, *inputs: self.call(*inputs))
-    assert engines.fastest("unet", (), 1).name == "openvino-int8"
+    assert engines.fastest("unet", (), 1).name == INT8
 
 
 def test_auto_takes_torch_where_nothing_else_is_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,13 @@ def test_seed_draws_the_palette() -> None:
     assert np.abs(one - other).mean() > 0.05
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_black_and_white_are_plain_washes_without_rims(level: float) -> None:
+    out = TEACHERS["aquarelle"](np.full((32, 32, 3), level, np.float32), field(1, 32, 32), None)
+    assert out.std() < 0.05
+    assert np.abs(out.mean() - (0.5 + 0.5 * (0.125 if level == 0 else 0.875))) < 0.05
+
+
 def test_fire_rises_and_dies_down() -> None:
     dark, calm = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64, 3), np.float32)
     past = dark.copy()

@@ -143,6 +143,58 @@ def test_field_stays_lively_under_a_long_zoom() -> None:
         assert field.sample()[..., 0].std() > 0.3
 
 
+def strain(field: TextureField) -> NDArray[np.float32]:
+    """Squared strain of the first layer's way, away from the edges."""
+    way = (field._map - field._home)[..., :2] / 2.0  # a map's pixel is two wide
+    down, right = np.gradient(way, axis=(0, 1))
+    inside = slice(16, -16)
+    total: NDArray[np.float32] = (down**2 + right**2).sum(-1)[inside, inside]
+    return total
+
+
+def passed(monkeypatch: pytest.MonkeyPatch, *, mended: bool) -> TextureField:
+    """Return a field that a square of 32 pixels has crossed, in front of what rests."""
+    side = 160
+    field = TextureField(5, side, side)
+    if not mended:
+        monkeypatch.setattr(field, "_mend", lambda: None)
+    for frame in range(50):
+        by = np.zeros((side, side, 2), np.float32)
+        left = 3 * frame
+        by[64:96, left : left + 32, 0] = -3.0
+        field.advance(by)
+    return field
+
+
+def test_what_passes_by_leaves_no_streak(monkeypatch: pytest.MonkeyPatch) -> None:
+    torn = strain(passed(monkeypatch, mended=False))
+    whole = strain(passed(monkeypatch, mended=True))
+    assert torn.max() > 10.0
+    assert np.quantile(whole, 0.99) < 1.0
+    assert whole.max() < 0.1 * torn.max()
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.005])
+@pytest.mark.parametrize("zoom", [0.0, 0.004, -0.003])
+def test_camera_that_turns_and_zooms_is_followed_not_mended(
+    turn: float, zoom: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 128
+    y, x = np.indices((side, side), np.float32) - side / 2
+    by = np.stack([zoom * x + turn * y + 0.5, zoom * y - turn * x], -1).astype(np.float32)
+    mended, carried = TextureField(5, side, side), TextureField(5, side, side)
+    monkeypatch.setattr(carried, "_mend", lambda: None)
+    for _ in range(PERIOD // 2 - 1):  # until a layer is renewed
+        mended.advance(by)
+        carried.advance(by)
+    assert np.abs(mended._map - carried._map).max() < 1.0
+
+
+def test_field_over_a_still_scene_is_not_mended() -> None:
+    field = advanced(TextureField(5, SIDE, SIDE), 30)
+    assert np.array_equal(field._map, field._home)
+
+
 def is_home(field: TextureField, layer: int) -> bool:
     own = slice(2 * layer, 2 * layer + 2)
     return np.array_equal(field._map[..., own], field._home[..., own])

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from model_frames import scene
 from torch import Tensor
 
+from lsd.kernels import ops
 from lsd.stages.models import weights
 from lsd.stages.models.sampler import REFERENCE_STEPS, SIGMA_MAX, noise_levels
 from lsd.stages.models.styles import STYLES
@@ -154,20 +156,69 @@ def test_estimate_of_the_last_step_matters(net: StyleUNet) -> None:
     assert difference(net, estimate=torch.full((1, 3, SIDE, SIDE), 0.5)) > 1e-3
 
 
-@pytest.mark.parametrize("sigma", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 6.8])
 def test_noise_reaches_the_network_at_one_deviation_whatever_its_level(
     net: StyleUNet, sigma: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit = inputs()["x"] / SIGMA_MAX
+    unit, done = inputs()["x"] / SIGMA_MAX, scene(2, SIDE).permute(0, 3, 1, 2) / 127.5 - 1.0
     fixed = net._embed(torch.zeros(1, STYLE_SIZE), torch.ones(1), torch.ones(1))
     monkeypatch.setattr(net, "_embed", lambda *told: fixed)  # the level shows in x alone
 
     def estimate(level: float) -> Tensor:
-        x = unit * (level**2 + SIGMA_DATA**2) ** 0.5
-        out: Tensor = net(**inputs(x=x, sigma=torch.tensor([level])))
+        given = inputs(x=done + level * unit, estimate=done, sigma=torch.tensor([level]))
+        out: Tensor = net(**given)
         return out
 
     assert torch.allclose(estimate(sigma), estimate(2.0), atol=1e-3)
+
+
+class Seen:
+    """Records the noise and the guess that the head is given."""
+
+    def __init__(self, net: StyleUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+        head = net._head
+
+        def watched(trunk: Tensor, pixels: Tensor, embedding: Tensor) -> Tensor:
+            self.noise, self.guess = pixels[:, 3:6], pixels[:, 6:9]
+            return head(trunk, pixels, embedding)
+
+        monkeypatch.setattr(net, "_head", watched)
+
+
+def test_first_step_refines_the_past(net: StyleUNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen(net, monkeypatch)
+    net(**inputs())
+    assert torch.equal(seen.guess, ops.frame_to_tensor(inputs()["history"])[:, :3])
+    assert torch.allclose(seen.noise, inputs()["x"] * (SIGMA_DATA / SIGMA_MAX))
+
+
+def test_first_step_without_a_past_refines_nothing(
+    net: StyleUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Seen(net, monkeypatch)
+    net(**inputs(history_level=torch.tensor([-1.0])))
+    assert not seen.guess.any()
+
+
+def test_later_step_refines_what_the_last_one_made(
+    net: StyleUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, done = Seen(net, monkeypatch), torch.full((1, 3, SIDE, SIDE), 0.25)
+    net(**inputs(estimate=done, sigma=torch.tensor([noise_levels(REFERENCE_STEPS)[1]])))
+    assert torch.equal(seen.guess, done)
+
+
+def test_head_reads_pixels_as_if_they_had_been_unshuffled(net: StyleUNet) -> None:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randn(1, 9, SIDE, SIDE, generator=generator)
+    trunk = torch.randn(1, 40, SIDE // 4, SIDE // 4, generator=generator)
+    embedding = torch.randn(1, 64, generator=generator)
+    stacked = [F.pixel_shuffle(net.from4(trunk), 2), F.pixel_unshuffle(pixels, 2)]
+    h = net.head_in(torch.cat(stacked, dim=1))
+    scale, shift = net.head_film(embedding)[:, :, None, None].chunk(2, dim=1)
+    h = F.silu(h * (1.0 + scale) + shift)
+    expected = h + F.silu(net.head_mid(h))
+    assert torch.allclose(net._head(trunk, pixels, embedding), expected, atol=1e-4)
 
 
 def test_palette_paints_with_the_colours_that_it_is_given(net: StyleUNet) -> None:

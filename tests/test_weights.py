@@ -65,7 +65,7 @@ def test_fingerprint_names_the_tensors_and_not_the_files_header(folder: Path) ->
     save_file(net.state_dict(), path, weights.metadata_of(net) | {"note": "another header"})
     assert weights.fingerprint("blend") == named
     with torch.no_grad():
-        net.maps.weight += 1.0
+        net.trust.weight += 1.0
     save(folder, net, "blend")
     assert weights.fingerprint("blend") != named
 
@@ -113,7 +113,7 @@ def test_folder_instead_of_weights_is_called_damaged(folder: Path) -> None:
 
 def test_weights_of_another_format_say_both_versions(folder: Path) -> None:
     save(folder, BlendNet(), "blend", format="7")
-    with pytest.raises(WeightsError, match=r"weights of format 7, .* reads format 2"):
+    with pytest.raises(WeightsError, match=r"weights of format 7, .* reads format 3"):
         weights.load_module("blend")
 
 

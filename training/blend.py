@@ -1,4 +1,4 @@
-"""Train the blend: `python -m training.blend --minutes 6`, after the network.
+"""Train the blend: `python -m training.blend --minutes 12`, after the network.
 
 The denoiser is frozen and runs as it will: on its own blended history. The
 blend is unrolled over a few frames and learns to be near the teacher's
@@ -31,6 +31,7 @@ from training.export import export_blend
 Array = npt.NDArray[Any]
 SIZE, STREAMS, UNROLL = 128, 4, 8
 LEARNING_RATE = 4e-3
+STEADY = 2.0  # weight of moving as the truth does, beside being near it
 SHOCKED = 0.2  # share of unrolls that start from a damaged past
 
 
@@ -96,7 +97,7 @@ def predict(net: StyleUNet, step: Step, past: Tensor) -> Tensor:
     pixels = ((past + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     packed = torch.cat([pixels, step.past_luma], dim=3)
     count = len(step.frame)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as bfloat16 runs it in use
         predicted: Tensor = net(
             step.frame,
             packed,
@@ -106,7 +107,7 @@ def predict(net: StyleUNet, step: Step, past: Tensor) -> Tensor:
             torch.full((count,), SIGMA_MAX),
             torch.full((count,), history.RUNTIME_LEVEL),
         )
-    return predicted
+    return predicted.float()
 
 
 def unroll_loss(
@@ -126,20 +127,21 @@ def unroll_loss(
         total = total + torch.sqrt(error * error + 1e-4).mean()
         if last_truth is not None:
             moved = (output - past) - (step.truth - warp(last_truth, step.motion))
-            total = total + moved.abs().mean()
+            total = total + STEADY * moved.abs().mean()
         last_truth = step.truth
     return total / UNROLL, output.detach()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--minutes", type=float, default=12.0)
     minutes = parser.parse_args().minutes
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rng = np.random.default_rng(5)
     net = load_module("unet")
     assert isinstance(net, StyleUNet)
+    net.to(memory_format=torch.channels_last)
     blend = BlendNet().train()
     optimizer = torch.optim.Adam(blend.parameters(), LEARNING_RATE)
     steps = Unroll(rng)

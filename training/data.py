@@ -34,8 +34,8 @@ WIDTH, HEIGHT = 456, 256
 STYLES = len(TEACHERS)
 _TEACHERS = list(TEACHERS.values())
 EMBER, PALETTE = INDEX["ember"], INDEX["palette"]
-# crisp lines take longer to learn than washes of colour
-_HARD = ("ink", "neon", "poster", "blueprint", "ember", "palette")
+# what was learnt late
+_HARD = ("ink", "neon", "poster", "blueprint", "brush", "aquarelle", "ember", "palette")
 _SHARE = np.array([1.6 if name in _HARD else 1.0 for name in TEACHERS])
 _FIELDS, _LEAVES, _PALETTES = 48, 24, 160  # drawn once: to draw them costs more than to train
 PHOTOS = ("coffee.png", "chelsea.png", "rocket.jpg", "flower.jpg", "china.jpg", "grass.png",
@@ -156,9 +156,9 @@ class Stream:
         self._rng, self._size, self._sources = rng, size, sources
         self._film = sources.film
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._cut()
+        self._cut(fresh=True)
 
-    def _cut(self) -> None:
+    def _cut(self, *, fresh: bool = False) -> None:
         rng, n = self._rng, self._size
         self._left = int(rng.integers(8, 40))
         self._still = rng.random() < 0.2
@@ -182,11 +182,17 @@ class Stream:
         self._saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.5, 1.4)
         self._noise = float(rng.choice([0.0, 0.006, 0.015, 0.03], p=[0.3, 0.3, 0.25, 0.15]))
         self._defocus = float(rng.uniform(0.4, 1.2)) if rng.random() < 0.2 else 0.0
-        self._texture = copy(self._sources.fields[rng.integers(_FIELDS)])
-        self._texture.reset(int(rng.integers(PERIOD)))
+        # often the last shot's: in use a layer is carried for up to PERIOD frames
+        if fresh or rng.random() < 0.4:
+            self._texture = self._fresh_texture()
         self._previous: Array | None = None
         self._fire: Array | None = None
         self.style = self._draw_style()
+
+    def _fresh_texture(self) -> TextureField:
+        texture = copy(self._sources.fields[self._rng.integers(_FIELDS)])
+        texture.reset(int(self._rng.integers(PERIOD)))
+        return texture
 
     def skip(self, frames: int) -> None:
         """Let `frames` go by unseen, at most to the stream's next cut."""

@@ -176,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--size", type=int, default=256, help="side of the pictures")
-    parser.add_argument("--engine", default="openvino-int8")
+    parser.add_argument("--engine", default="auto", help="auto: the first that is here")
     parser.add_argument("--styles", nargs="+", default=list(TEACHERS))
     parser.add_argument("--clips", nargs="+", default=list(CLIPS), choices=list(CLIPS))
     parser.add_argument("--json", type=Path, help="also write the figures here")

@@ -30,7 +30,7 @@ from torch import Tensor
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
 from lsd.stages.models.unet import StyleUNet, UNetConfig
-from lsd.stages.models.weights import load_module
+from lsd.stages.models.weights import FORMAT, load_module
 from training import data, history
 from training.muon import Muon
 
@@ -39,11 +39,15 @@ FOLDER = Path(".cache/train")
 STATE = FOLDER / "state.pt"  # of the network that ships
 MUON_RATE, ADAM_RATE = 3e-3, 2e-3  # Muon at 8e-3 learns less in 4 minutes, at 2e-2 it diverges
 WARM_UP_STEPS = 200
-FLAT_UNTIL = 0.35  # share of the clock after which the rates fall linearly
+FLAT_UNTIL = 0.35  # share of the budget after which the rates fall linearly
 LATER_STEPS = 0.5  # share of the batches that also train a later denoise step
+SCHEDULES = (2, 2, 2, 2, 3, 4, 8, 20)  # of which one is drawn, and one of its later steps
+# What a later step is for is detail: gradients weigh more there, and so does how much
+# detail a place has, wherever exactly it lies.
+LINES, LATER_LINES, LATER_DETAIL = 0.5, 1.0, 1.0
 # what the network is shown as its past: the truth, damaged too, its own pictures too
 HISTORIES = ("clean", "corrupted", "full")
-# (share of the wall clock, crop, streams a process)
+# (share of the budget, crop, streams a process)
 PHASES = ((0.75, 128, 4), (1.00, 192, 2))
 
 
@@ -101,13 +105,32 @@ class Streams:
         return np.dstack([pixels, data.warp(luma, motion)]), level
 
 
-def loss_of(predicted: Tensor, target: Tensor) -> Tensor:
-    """Charbonnier, plus gradients for crisp lines, plus low frequencies for true colour."""
+def loss_of(predicted: Tensor, target: Tensor, weight_of_lines: float = LINES) -> Tensor:
+    """Charbonnier, plus gradients for crisp lines, plus low frequencies for true colour.
+
+    Args:
+        predicted: float32 [B, 3, H, W], not clamped.
+        target: the same in [-1, 1].
+        weight_of_lines: of the gradients.
+    """
     d = predicted - target
     pixel = torch.sqrt(d * d + 1e-4).mean() + 0.5 * (d * d).mean()
     lines = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
     colour = F.avg_pool2d(d, 8).abs().mean()
-    return pixel + 0.5 * lines + 0.5 * colour
+    return pixel + weight_of_lines * lines + 0.5 * colour
+
+
+def detail_of(x: Tensor) -> Tensor:
+    """Root of the mean squared Laplacian in each 8x8 block, [B, C, H/8, W/8] about."""
+    middle = x[..., 1:-1, 1:-1]
+    around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+    return torch.sqrt(F.avg_pool2d((around - 4.0 * middle) ** 2, 8) + 1e-4)
+
+
+def later_loss_of(predicted: Tensor, target: Tensor) -> Tensor:
+    """What a later denoise step is held to: `loss_of`, and as much detail as the target has."""
+    missing = (detail_of(predicted) - detail_of(target)).abs().mean()
+    return loss_of(predicted, target, LATER_LINES) + LATER_DETAIL * missing
 
 
 @dataclass
@@ -150,7 +173,7 @@ class Batch:
 class Trainer:
     """Network, optimizers, moving average and clock; everything a resume needs."""
 
-    def __init__(self, minutes: float, folder: Path) -> None:
+    def __init__(self, minutes: float, samples: int | None, folder: Path) -> None:
         # channels last takes an eighth off a step in bfloat16
         self.net = StyleUNet(UNetConfig(styles=data.STYLES)).train()
         self.net.to(memory_format=torch.channels_last)
@@ -163,10 +186,14 @@ class Trainer:
             Muon(kernels, MUON_RATE),
             torch.optim.AdamW(others, ADAM_RATE, weight_decay=1e-4),
         )
-        self.budget_s, self.spent_s, self.steps, self.samples = minutes * 60, 0.0, 0, 0
+        self.budget_s, self.budget_samples = minutes * 60, samples
+        self.spent_s, self.steps, self.samples = 0.0, 0, 0
 
     @property
     def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        if self.budget_samples is not None:
+            return min(1.0, self.samples / self.budget_samples)
         return min(1.0, self.spent_s / self.budget_s)
 
     def step(self, batch: Batch, rng: np.random.Generator) -> tuple[float, Tensor]:
@@ -178,12 +205,12 @@ class Trainer:
         loss.backward()
         first = float(loss.detach())
         if rng.random() < LATER_STEPS:  # refine what the first step made
-            n = int(rng.choice([2, 2, 2, 3, 4, 8, 20]))
+            n = int(rng.choice(SCHEDULES))
             sigma = noise_levels(n)[int(rng.integers(1, n))]
             estimate = out.detach().clamp(-1, 1)
             x = torch.lerp(estimate, batch.noise * SIGMA_MAX, sigma / SIGMA_MAX)
             out = batch.denoise(self.net, x, estimate, sigma)
-            loss_of(out, batch.target).backward()
+            later_loss_of(out, batch.target).backward()
         _average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         rate = self._rate()
@@ -212,6 +239,7 @@ class Trainer:
         self.state.parent.mkdir(parents=True, exist_ok=True)
         part = self.state.with_suffix(".part")
         state = {
+            "format": FORMAT,
             "net": self.net.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -223,13 +251,26 @@ class Trainer:
         part.rename(self.state)
 
     def resume(self) -> None:
-        state = torch.load(self.state, weights_only=False)  # our own file
+        state = read_state(self.state)
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.spent_s, self.steps = state["spent_s"], state["steps"]
         self.samples = state["samples"]
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what `Trainer.save` has written; a file of our own.
+
+    Raises:
+        SystemExit: it is of another format of weights, whose layers may look alike.
+    """
+    state: dict[str, Any] = torch.load(path, weights_only=False)
+    if state.get("format") != FORMAT:
+        found = state.get("format", "an older one")
+        raise SystemExit(f"{path}: of format {found}, expected {FORMAT}; move it away, and train")
+    return state
 
 
 def _average_gradients(net: torch.nn.Module) -> None:
@@ -252,7 +293,7 @@ def _process(rank: int, options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     world = options.processes
     dist.init_process_group("gloo", rank=rank, world_size=world)
-    trainer = Trainer(options.minutes, options.folder)
+    trainer = Trainer(options.minutes, options.samples, options.folder)
     if trainer.state.exists():
         trainer.resume()
     elif options.from_shipped:
@@ -295,6 +336,7 @@ def _agree(spent_s: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=90.0, help="wall clock, over all resumes")
+    parser.add_argument("--samples", type=int, help="the budget in samples, instead of --minutes")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--port", type=int, default=29511)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the state is kept")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lsd.kernels.ops import tensor_to_frame
 from lsd.lab.drift import metrics
 from lsd.lab.drift.inputs import LAP
-from lsd.lab.drift.record import Record, Run
+from lsd.lab.drift.record import STRIDE, Record, Run
 from lsd.lab.drift.stream import Companion, Shown, Stream
 from lsd.stages.models.styles import by_name
 
@@ -26,7 +26,8 @@ SHEETS = (1, 100, 1_000, 10_000)  # frames that are kept to be looked at, counte
 _FLOWING = ("loop", "static", "pan", "aperiodic")  # their motion is followed on every frame
 _EVENT_FRAMES = 30  # after a cut or switch in which every frame is compared with the teacher
 _NEAR = 2  # frames behind a cut or switch in which a reset counts as its consequence
-_RARE = 5  # what costs most is measured on every 5th of the frames that are measured at all
+_EVERY = 5  # frames between two that are measured, in a short stream; divides a lap
+_RARE = STRIDE // _EVERY  # what costs most is measured on every 5th of those
 _ROUNDING = 1e-4  # a fortieth of a grey level
 _LONG = 2_000  # frames above which a stream is measured half as often
 
@@ -83,7 +84,7 @@ class _Walk:
     def __init__(self, run: Run) -> None:
         self.sheets: dict[int, NDArray[np.uint8]] = {}
         self._is_loop = run.input == "loop"
-        self.every = 5 if run.frames <= _LONG else 10  # divides a lap
+        self.every = _EVERY if run.frames <= _LONG else 2 * _EVERY
         self._third: dict[int, tuple[Array, Array]] = {}
 
     def see(self, shown: Shown, events: _Events) -> dict[str, float]:

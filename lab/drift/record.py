@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 #   cut, switch, reset         1.0 where the input cut, the style was switched, the history was
 #                              left out or the picture replaced; else 0.0
 #   r, g, b                    channel means of y, on every frame
+STRIDE = 25  # frames between two values of what is measured most rarely, in a short stream
 Series: TypeAlias = dict[str, NDArray[np.float64]]
 
 

@@ -17,7 +17,7 @@ from lsd.lab.drift import trends
 from lsd.lab.drift.finding import Finding, Rule
 from lsd.lab.drift.inputs import INPUTS, LAP
 from lsd.lab.drift.metrics import CAP_DB
-from lsd.lab.drift.record import Record
+from lsd.lab.drift.record import STRIDE, Record
 from lsd.lab.drift.twin_rules import ALIKE_DB, TEXTURED, exponent, gain, recovery
 from lsd.stages.models.styles import STYLES
 
@@ -28,6 +28,7 @@ RATIOS = ("entropy", "detail", "saturation", "lightness")  # of which start and 
 _MIN_LAPS, _MANY_LAPS = 8, 40  # to be judged at all; those of the full form
 _SHORTEST = 84  # frames from which on the last tenth lies behind frame 75
 _CHUNKED = 100  # from which on a tenth holds a measured frame
+_PREDICTED = 10 * STRIDE  # from which on the last tenth holds a prediction without history
 _THIRD = 2  # laps before the texture repeats: all its layers have been renewed once
 _PLAIN = {style.name for style in STYLES if not (style.textured or style.stateful)}
 
@@ -67,7 +68,9 @@ def colour(record: Record) -> Iterator[Finding]:
 def fidelity(record: Record) -> Iterator[Finding]:
     """PSNR to the prediction without history, at the end; of styles that the frame decides."""
     values = record.series.get("psnr_free")
-    if values is not None and record.run.style in _PLAIN:
+    if values is None or record.run.frames < _PREDICTED:
+        return
+    if record.run.style in _PLAIN:
         value = trends.mean(values[trends.late(record.run.frames)])
         yield Finding("fidelity to no history", value, low=28, unit=" dB")
 

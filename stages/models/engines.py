@@ -4,11 +4,15 @@ Every engine runs the same network on the same inputs; a test holds each one's
 output to torch's. Files in stages/weights/, for a network NAME:
 `NAME.safetensors` (the source of truth), `NAME.onnx` and, calibrated,
 `NAME-int8.onnx`, both made from it and carrying its hash.
+
+Where the processor computes in bfloat16, so does `openvino-bf16`, and so do the
+layers that `openvino-int8` leaves float: a picture has 8 bits, as bfloat16 has.
 """
 
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -44,24 +48,55 @@ class EngineInfo(NamedTuple):
 
 # in order of preference; `auto` measures those that are here
 _PACKAGES = {
+    "openvino-bf16": "openvino",
     "openvino-int8": "openvino",
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
     "torch": "torch",
 }
 NAMES = tuple(_PACKAGES)
+BF16 = "openvino-bf16"
+_NO_BFLOAT16 = "this processor does not compute in bfloat16"
+FLOAT32 = ("openvino", "onnxruntime", "torch")  # those that compute in float32 throughout
 
 
 def known() -> list[EngineInfo]:
-    """List every engine and whether its package is installed."""
-    return [
-        EngineInfo(name, package, bool(find_spec(package)), _why(package))
-        for name, package in _PACKAGES.items()
-    ]
+    """List every engine, and whether this machine can use it."""
+    return [EngineInfo(name, package, *_state(name)) for name, package in _PACKAGES.items()]
 
 
-def _why(package: str) -> str:
-    return "installed" if find_spec(package) else f"not installed; pip install {package}"
+def _state(name: str) -> tuple[bool, str]:
+    """Return whether an engine can be used here, and why (not)."""
+    package = _PACKAGES[name]
+    if not find_spec(package):
+        return False, f"not installed; pip install {package}"
+    if name != BF16:
+        return True, "installed"
+    try:
+        return (True, "installed") if _has_bfloat16() else (False, _NO_BFLOAT16)
+    except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for all else
+        return False, f"{package} is installed but does not load ({error})"
+
+
+@lru_cache(maxsize=1)
+def _has_bfloat16() -> bool:
+    """Return whether OpenVINO computes in bfloat16 here, and does not imitate it.
+
+    Raises:
+        ImportError, RuntimeError: OpenVINO does not load.
+    """
+    from lsd.stages.models.quiet_openvino import import_openvino
+
+    core = import_openvino().Core()
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def forms(network: str) -> tuple[str, ...]:
+    """Return the engines that a network can run on, in order of preference.
+
+    So small a one as the blend gains nothing from fewer bits: float32 only.
+    """
+    return FLOAT32 if network == "blend" else NAMES
 
 
 def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -> Engine:
@@ -69,7 +104,7 @@ def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -
 
     Args:
         network: "unet" or "blend".
-        engine: one of NAMES; "blend" has no int8 form.
+        engine: one of `forms` of the network.
         example: inputs in the order of the network's `forward`.
         threads: for the engine's own pool, 1 or more.
 
@@ -77,8 +112,9 @@ def load(network: str, engine: str, example: tuple[Tensor, ...], threads: int) -
         ConfigError: no such engine, or its package is not installed or does not load.
         WeightsError: a file is missing, damaged or of another version.
     """
-    if engine not in _PACKAGES:
-        raise ConfigError(f"engine: got {engine!r}, expected auto or one of {', '.join(NAMES)}")
+    if engine not in forms(network):
+        names = ", ".join(forms(network))
+        raise ConfigError(f"engine: got {engine!r}, expected auto or one of {names}")
     if not find_spec(_PACKAGES[engine]):
         raise ConfigError(
             f"engine {engine!r} needs the package {_PACKAGES[engine]}, which is not installed; "
@@ -101,9 +137,11 @@ def fastest(network: str, example: tuple[Tensor, ...], threads: int) -> Engine:
 
     Which is fastest depends on the processor (int8 pays most with VNNI), so it
     is measured, not assumed. An earlier name in NAMES wins unless a later one
-    is clearly faster; torch is only taken when nothing else works here.
+    is clearly faster (bfloat16 before int8: its error is a third or less); torch
+    is only taken when nothing else works here.
     """
-    names = [info.name for info in known() if info.available and info.name != "torch"]
+    usable = [info.name for info in known() if info.available and info.name != "torch"]
+    names = [name for name in usable if name in forms(network)]
     loaded = (_load_or_none(network, name, example, threads) for name in names)
     engines = [engine for engine in loaded if engine is not None]
     if not engines:
@@ -180,6 +218,9 @@ class _OpenVino:
             model = core.read_model(path)
         except RuntimeError as error:
             raise WeightsError(f"{path}: OpenVINO cannot read it ({error})") from error
+        has_bfloat16 = _has_bfloat16()
+        if name == BF16 and not has_bfloat16:
+            raise ConfigError(f"engine {name!r}: {_NO_BFLOAT16}; use --engine auto")
         # the ONNX front end files a model's metadata under "framework"
         origin = ["framework", "made_from"]
         made_from = str(model.get_rt_info(origin).value) if model.has_rt_info(origin) else "nothing"
@@ -194,9 +235,8 @@ class _OpenVino:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # capture and encode share these cores
-            # where a CPU has bfloat16 the default takes it: another picture there (57
-            # dB to torch) than on the machine that the weights were judged on
-            "INFERENCE_PRECISION_HINT": "f32",
+            # left alone, OpenVINO takes bfloat16 where it can, for the float32 engine too
+            "INFERENCE_PRECISION_HINT": "bf16" if has_bfloat16 and name not in FLOAT32 else "f32",
         }
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
 

@@ -252,7 +252,7 @@ STYLES: tuple[Style, ...] = (
     ),
     Style(
         "aquarelle",
-        "pale watercolour washes with paper granulation",
+        "pale watercolour washes with pigment at their rims",
         ("watercolour", "watercolor", "water colour", "water color", "wash drawing", "gouache"),
         textured=True,
         hints=(

@@ -24,6 +24,12 @@ PERIOD = 250  # frames in which each layer is renewed once; the lab's lap is a m
 _LEVEL = 32.0  # tile levels a standard deviation: uint8 128 +- 4 std
 _NO_MAP: Any = None  # OpenCV's type stubs want a second map
 _OFFSETS = ((0.0, 0.0), (211.0, 97.0))  # the two layers look at different places of the tile
+# squared strain: below the first a map is left alone, from the second on it is mended
+_STRAIN = (0.1, 0.6)
+# of a map's Sobel derivatives at a quarter of the resolution: weights sum to 8, pixels are 4 wide
+_SOBEL = float(8 * 4) ** 2
+_AROUND = np.ones((3, 3), np.uint8)
+_REACH = 4  # a mended place takes the mean way of a window of the picture's smaller side / _REACH
 
 
 @lru_cache(maxsize=4)
@@ -54,8 +60,9 @@ class TextureField:
     """Two cross-faded layers of the tile, each on its own advected map.
 
     Every layer is renewed once in PERIOD frames, while it is faded out, so
-    that the maps neither smear nor wander. The weights are sin and cos: the
-    variance stays one.
+    that the maps do not wander, and mended in every frame where something that
+    passed by has stretched or crumpled it, so that they do not smear. The weights
+    are sin and cos: the variance stays one.
 
     Args:
         seed: the stream's seed, 0 <= seed < 2**63.
@@ -103,11 +110,41 @@ class TextureField:
         # what comes in over the edge continues the map instead of stretching it
         beyond = (where - inside) * 2.0
         self._map = moved + np.concatenate([beyond, beyond], axis=-1)
+        self._mend()
         for layer in range(2):
             if self._phase == layer * PERIOD // 2:
                 self._map[..., 2 * layer : 2 * layer + 2] = self._home[
                     ..., 2 * layer : 2 * layer + 2
                 ]
+
+    def _mend(self) -> None:
+        """Let go of the way that each pixel was carried where neighbours went apart.
+
+        What moves in front of something else leaves a map that is torn open behind
+        it and folded before it, for as long as the layer lives: streaks. There a
+        pixel takes the mean way of its wider surroundings. A camera's turns and
+        zooms are the same as that mean, and are left alone.
+        """
+        # at a quarter of the resolution: what is to be mended is wide
+        rows, columns = (side // 2 for side in self._grid.shape[:2])
+        if min(rows, columns) < _REACH:
+            return
+        carried = self._map - self._home
+        way = cv2.resize(carried, (columns, rows), interpolation=cv2.INTER_AREA)
+        wide = _wide_mean(way, min(rows, columns) // _REACH | 1)
+        rough = way - wide  # of an affine motion nothing is left
+        squares = cv2.Sobel(rough, -1, 1, 0) ** 2 + cv2.Sobel(rough, -1, 0, 1) ** 2
+        low, high = (limit * _SOBEL for limit in _STRAIN)
+        torn = np.empty_like(way)
+        for layer in (0, 2):
+            strain = squares[..., layer] + squares[..., layer + 1]
+            share = np.clip((strain - low) / (high - low), 0.0, 1.0)
+            torn[..., layer : layer + 2] = cv2.dilate(share, _AROUND)[..., None]
+        if not torn.any():
+            return
+        size = self._grid.shape[1], self._grid.shape[0]
+        shares, mean = (cv2.resize(x, size, interpolation=cv2.INTER_LINEAR) for x in (torn, wide))
+        self._map += shares * (mean - carried)
 
     def sample(self) -> Array:
         """Return the field of the current frame as a picture.
@@ -140,3 +177,17 @@ class TextureField:
             self._tile, where, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
         )
         return np.asarray(wrapped)
+
+
+def _wide_mean(x: Array, side: int) -> Array:
+    """Average over windows of side x side; over the edge `x` goes on as a line would.
+
+    Args:
+        x: float32 [H, W, C], H and W at least side // 2 + 1.
+        side: odd.
+    """
+    m = side // 2
+    edge = np.asarray(cv2.copyMakeBorder(x, m, m, m, m, cv2.BORDER_REPLICATE))
+    mirrored = np.asarray(cv2.copyMakeBorder(x, m, m, m, m, cv2.BORDER_REFLECT_101))
+    mean = cv2.blur(2.0 * edge - mirrored, (side, side))
+    return np.asarray(mean[m : m + x.shape[0], m : m + x.shape[1]])

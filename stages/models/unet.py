@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsd.kernels import ops
+from lsd.stages.models.sampler import SIGMA_MAX
 
 SIGMA_DATA = 0.5  # std of styled pictures in [-1, 1]; EDM's sigma_data
 LUMA = (0.299, 0.587, 0.114)
@@ -86,7 +87,7 @@ class StyleUNet(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(config.style_size + 16 + 2, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
         )
-        # frame, noisy picture, estimate and history 3 each, reliability 1, of 4x4 pixels
+        # frame, noise, guess and history 3 each, reliability 1, of 4x4 pixels
         self.stem = nn.Conv2d(13 * 16, c4, 1)
         self.down4 = nn.ModuleList(Block(c4, e) for _ in range(n4))
         self.to8 = nn.Conv2d(c4, c8, 2, stride=2)
@@ -104,7 +105,7 @@ class StyleUNet(nn.Module):
         self.head_out = nn.Conv2d(head, 3 * 4, 1)
         # how much of each palette colour a pixel takes
         self.head_shares = nn.Conv2d(head, config.colours * 4, 1)
-        # a*frame + b*luma + c + d*estimate, by style and noise level: what is
+        # a*frame + b*luma + c + d*guess, by style and noise level: what is
         # alike all over the picture costs the head nothing
         self.tint = nn.Linear(e, 12)
         nn.init.zeros_(self.tint.weight)
@@ -128,7 +129,8 @@ class StyleUNet(nn.Module):
                 fourth channel, the warped previous input's luma.
             x: float32 [B, 3, H, W], the noisy picture at noise level `sigma`.
             estimate: float32 [B, 3, H, W] in [-1, 1], what the last denoise step
-                made of this frame; zeros at the first step.
+                made of this frame; zeros at the first step (`sigma` is SIGMA_MAX),
+                where the network takes the history for its guess.
             style: float32 [B, style_size]: weights >= 0 with a sum of at most 1
                 (what is missing to 1 is the share of the unchanged input), then
                 the palette's colours, RGB in [-1, 1] from dark to light; a palette
@@ -147,16 +149,20 @@ class StyleUNet(nn.Module):
         reliability = (luma - past[:, 3:]).abs() * has_history
 
         s = sigma[:, None, None, None]
-        # unit variance at every level (c_in of EDM, Karras et al. 2022, table 1);
-        # the output is x0 itself: with EDM's c_skip the light head would have to
+        # the noise that the estimate leaves in x, as wide as a picture at every level; the
+        # output is x0 itself: with EDM's c_skip the light head would have to
         # subtract the noise again at full resolution (docs/decisions/0004)
-        noisy = x * torch.rsqrt(s * s + SIGMA_DATA**2)
+        noise = (x - estimate) * (SIGMA_DATA / s)
+        # the first step has no estimate yet and refines the past, so that the head sees it
+        # at full resolution too and no step pays for a plane that is empty
+        guess = torch.where(s >= SIGMA_MAX, past[:, :3], estimate)
         embedding = self._embed(style, sigma, history_level)
-        inputs = torch.cat([rgb, noisy, estimate, past[:, :3], reliability], dim=1)
-        h = self._head(self._trunk(inputs, embedding), inputs[:, :9], embedding)
+        pixels = torch.cat([rgb, noise, guess], dim=1)
+        inputs = torch.cat([pixels, past[:, :3], reliability], dim=1)
+        h = self._head(self._trunk(inputs, embedding), pixels, embedding)
         a, b, c, d = self.tint(embedding)[:, :, None, None].chunk(4, dim=1)
         denoised: Tensor = F.pixel_shuffle(self.head_out(h), 2) + self._painted(h, style)
-        denoised = denoised + a * rgb + b * luma + c + d * estimate
+        denoised = denoised + a * rgb + b * luma + c + d * guess
         # a clamp has no gradient outside its range, so training sees past it
         return denoised if self.training else denoised.clamp(-1.0, 1.0)
 
@@ -202,8 +208,13 @@ class StyleUNet(nn.Module):
 
     def _head(self, trunk: Tensor, pixels: Tensor, embedding: Tensor) -> Tensor:
         coarse = F.pixel_shuffle(self.from4(trunk), 2)
-        fine = F.pixel_unshuffle(pixels, 2)
-        h: Tensor = self.head_in(torch.cat([coarse, fine], dim=1))
+        # the same numbers as head_in(cat(coarse, pixel_unshuffle(pixels, 2))), without moving a
+        # pixel; and an engine in int8 can give each of the two its own scale
+        width = self.config.head // 2
+        taps = self.head_in.weight[:, width:].reshape(-1, 9, 2, 2, 3, 3)
+        patches = taps.permute(0, 1, 4, 2, 5, 3).reshape(-1, 9, 6, 6)
+        h: Tensor = F.conv2d(coarse, self.head_in.weight[:, :width], self.head_in.bias, padding=1)
+        h = h + F.conv2d(pixels, patches, stride=2, padding=2)
         scale, shift = self.head_film(embedding)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(h * (1.0 + scale) + shift)
         return h + F.silu(self.head_mid(h))

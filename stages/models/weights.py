@@ -23,7 +23,7 @@ from lsd.stages.models.blendnet import BlendNet
 from lsd.stages.models.styles import STYLES
 from lsd.stages.models.unet import StyleUNet, UNetConfig
 
-FORMAT = "2"  # raised when the inputs or the meaning of a network change
+FORMAT = "3"  # raised when the inputs or the meaning of a network change
 FOLDER_VARIABLE = "LSD_WEIGHTS"  # another folder, for weights that you trained
 _REMEDY = f"reinstall livesd, or unset {FOLDER_VARIABLE} if you set it"
 
@@ -78,12 +78,21 @@ def _existing(path: Path) -> Path:
 
 
 def fingerprint(network: str) -> str:
-    """Return the first 12 hex digits of the SHA-256 of the tensors' bytes.
+    """Return `digest` of the network's file.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    return digest(safetensors_path(network))
+
+
+def digest(path: Path) -> str:
+    """Name weights by their content: 12 hex digits.
 
     The file's header is left out: the library writes it in another order each
     time, and the same weights are to have the same name.
     """
-    content = safetensors_path(network).read_bytes()
+    content = path.read_bytes()
     header_bytes = 8 + int.from_bytes(content[:8], "little")
     return hashlib.sha256(content[header_bytes:]).hexdigest()[:12]
 

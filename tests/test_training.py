@@ -1,0 +1,75 @@
+"""Training: what a checkpoint is refused for, what a later step is held to, the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lsd.lab.drift.shocks import SHOCKS
+from lsd.stages.models.weights import FORMAT
+from training import ablation
+from training.train import Trainer, detail_of, later_loss_of, loss_of, read_state
+
+
+@pytest.mark.parametrize(("state", "found"), [({}, "an older one"), ({"format": "1"}, "1")])
+def test_checkpoint_of_another_format_is_refused(
+    tmp_path: Path, state: dict[str, str], found: str
+) -> None:
+    path = tmp_path / "state.pt"
+    torch.save(state, path)
+    with pytest.raises(SystemExit, match=rf"state\.pt: of format {found}, expected {FORMAT}"):
+        read_state(path)
+
+
+def test_trainer_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+    first = Trainer(minutes=1.0, samples=None, folder=tmp_path)
+    first.spent_s, first.samples = 30.0, 12
+    with torch.no_grad():
+        first.net.tint.bias.add_(1.0)
+    first.save()
+    second = Trainer(minutes=1.0, samples=None, folder=tmp_path)
+    second.resume()
+    assert second.progress == 0.5
+    assert second.samples == 12
+    assert torch.equal(second.net.tint.bias, first.net.tint.bias)
+
+
+def test_budget_in_samples_takes_the_clocks_place(tmp_path: Path) -> None:
+    trainer = Trainer(minutes=1.0, samples=40, folder=tmp_path)
+    trainer.spent_s, trainer.samples = 1e9, 10
+    assert trainer.progress == 0.25
+
+
+def textured() -> torch.Tensor:
+    return torch.rand((1, 3, 34, 34), generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_detail_is_how_much_there_is_and_not_where() -> None:
+    x = textured()
+    softer = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    assert (detail_of(softer) < 0.5 * detail_of(x)).all()
+    mirrored = detail_of(x.flip(3))
+    assert torch.allclose(mirrored, detail_of(x).flip(3), atol=1e-5)
+
+
+def test_later_step_is_held_to_the_targets_detail() -> None:
+    x = textured()
+    softer = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    assert later_loss_of(x, x) < loss_of(softer, x) < later_loss_of(softer, x)
+
+
+def test_table_has_the_worst_shock_and_leaves_empty_what_was_not_measured() -> None:
+    shocks = {f"recovery: {name}": float(n) for n, name in enumerate(SHOCKS, 1)}
+    head, _, row = ablation.table({"a row": {"ms": 20.0, "detail": 0.98, **shocks}}).splitlines()
+    cells = dict(zip(head.split("|"), (cell.strip() for cell in row.split("|")), strict=True))
+    assert cells[" frames to recover "] == str(len(SHOCKS))
+    assert cells[" detail "] == "0.98"
+    assert cells[" loop gain "] == ""
+    assert cells[" ms a frame, one thread "] == "20.0"
+
+
+def test_rows_differ_from_each_other() -> None:
+    assert len({(row.network, row.changes) for row in ablation.ROWS}) == len(ablation.ROWS)
