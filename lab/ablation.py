@@ -131,6 +131,8 @@ def follow(question: Question, config: PipelineConfig) -> Followed:
 def _figure(name: str, y: Array, s: Array, before: Array | None) -> float:
     if name == "psnr":
         return metrics.psnr(y, s)
+    if name == "spectrum":
+        return metrics.spectrum_distance(y, s)
     if name == "flicker":
         return 255 * float(np.abs(y - before).mean()) if before is not None else float("nan")
     return metrics.colour_distance(y, s)
@@ -151,8 +153,8 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
     return "\n".join(lines) + "\n"
 
 
-_UNITS = {"psnr": "PSNR to the teacher, dB", "flicker": "flicker, grey levels",
-          "colour": "colour error, Oklab"}  # fmt: skip
+_UNITS = {"psnr": "PSNR to the teacher, dB", "spectrum": "distance of spectra, dB",
+          "flicker": "flicker, grey levels", "colour": "colour error, Oklab"}  # fmt: skip
 
 
 def gain(question: Question, answer: Answer) -> float:

@@ -29,8 +29,8 @@ class Question:
         part: what is asked about.
         style: the style that it concerns.
         view: what the camera shows.
-        figure: "psnr" (dB, higher is better), "flicker" (grey levels) or "colour"
-            (distance in Oklab), the lower the better.
+        figure: "psnr" (dB, higher is better), "spectrum" (distance to the teacher's, dB),
+            "flicker" (grey levels) or "colour" (distance in Oklab), the lower the better.
         off, on: `--set` changes of the stream without and with the part.
         frames: of each stream.
         control: whose weights both run on; None: the shipped ones.
@@ -85,9 +85,11 @@ def returning(size: Size, n: int) -> tuple[Pixels, Pixels]:
 
 QUESTIONS: tuple[Question, ...] = (
     *(
-        Question(f"{n} denoise steps instead of 1", style, moving, "psnr", (),
+        Question(f"{n} denoise steps instead of 1", style, moving, figure, (),
                  (f"stages.diffusion.steps={n}",), 50)
-        for n in (2, 4) for style in ("ink", "poster", "hatch", "brush", "ember")
+        for n, styles in ((2, ("ink", "poster", "hatch", "brush", "ember")),
+                          (4, ("ink", "hatch", "ember")))
+        for style in styles for figure in ("spectrum", "psnr")
     ),
     *(
         Question("the stream's own seed", style, moving, "psnr",

@@ -35,6 +35,7 @@ def question(figure="psnr", **changes):
         ("psnr", 20.0, 20.9, "+0.90 dB", False),
         ("flicker", 4.0, 3.0, "+25 %", True),
         ("flicker", 4.0, 3.4, "+15 %", False),
+        ("spectrum", 1.0, 0.75, "+25 %", True),
         ("colour", 0.02, 0.03, "-50 %", False),
         ("colour", 0.0, 0.0, "+0 %", False),
     ],
