@@ -119,7 +119,7 @@ def follow(question: Question, config: PipelineConfig) -> Followed:
             )
             if frame is None:
                 raise StageError(f"{question.part}: no stage gave a picture for frame {n}")
-            companion.follow(frame)
+            companion.follow(frame, style)
             y = picture_of(frame.data)
             s = companion.picture(Shown(n, style, meant, y, frame, False, False))
             if n >= SETTLED:

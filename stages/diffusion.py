@@ -17,10 +17,10 @@ from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines, styles
-from lsd.stages.models.conditioning import image_palette, style_vector
+from lsd.stages.models.conditioning import has_texture, image_palette, style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
 from lsd.stages.models.sampler import REFERENCE_STEPS, sample
-from lsd.stages.models.texture import TextureField, noise_tile
+from lsd.stages.models.texture import TextureField, resting_planes
 
 Value = TypeVar("Value")
 EngineName = Literal["auto", "openvino-bf16", "openvino-int8", "openvino", "onnxruntime", "torch"]
@@ -92,7 +92,7 @@ class Diffusion:
         self._size = context.size
         self._seed = options.seed
         # both are remembered; made here, they don't cost the first frame its deadline
-        noise_tile(options.seed)
+        resting_planes(options.seed, *context.size)
         options.style_vector()
         self._mix = _mix_of(options)
         chosen = options.styles or options.style_image
@@ -114,7 +114,8 @@ class Diffusion:
             previous: the last output and the source it came from.
         """
         options = frame.params.of(self.name, DiffusionOptions)
-        field = self._advance(options.seed, frame)
+        style = options.style_vector()
+        field = self._advance(options.seed, frame, rests=not has_texture(style))
         if options.bypass:
             data = ops.frame_to_tensor(frame.source)
             return replace(frame, data=data, flags=frame.flags | FrameFlag.PASSTHROUGH)
@@ -122,7 +123,6 @@ class Diffusion:
         if denoiser is None:
             raise StageError(f"stage {self.name!r}: process before open")
         history = _history(frame, previous)
-        style = options.style_vector()
 
         def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
             return denoiser(x, sigma, frame.data, history, style, estimate)
@@ -154,16 +154,21 @@ class Diffusion:
         """List the engines: name, whether this machine has it, and why not."""
         return [{"name": e.name, "available": e.available, "why": e.why} for e in engines.known()]
 
-    def _advance(self, seed: int, frame: Frame) -> Tensor:
-        """Carry the texture to this frame; float32 [1, 3, H, W]."""
-        width, height = self._size
+    def _advance(self, seed: int, frame: Frame, *, rests: bool) -> Tensor:
+        """Carry the texture to this frame; float32 [1, 3, H, W].
+
+        Args:
+            seed: the stream's.
+            frame: with its motion.
+            rests: no style shows it; it stays at home, and its phase goes on.
+        """
         if self._field is None or self._field.seed != seed:
-            self._field, self._seed = TextureField(seed, width, height), seed
-        elif frame.motion is None:
-            self._field.advance(None)
+            self._field, self._seed = TextureField(seed, *self._size), seed
         else:
-            self._field.advance(frame.motion[0].numpy())
-        return torch.from_numpy(self._field.planes())[None]
+            motion = None if rests or frame.motion is None else frame.motion[0].numpy()
+            self._field.advance(motion)
+        planes = resting_planes(seed, *self._size) if rests else self._field.planes()
+        return torch.from_numpy(planes)[None]
 
 
 def _checked(value: Value, use: Callable[[], object]) -> Value:

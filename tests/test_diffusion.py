@@ -82,8 +82,8 @@ def test_texture_is_the_seeds_field_at_the_highest_level() -> None:
 
 
 def test_texture_is_carried_by_the_motion_also_while_bypassed() -> None:
-    plain = params(diffusion={"seed": 11})
-    bypassed = params(diffusion={"seed": 11, "bypass": True})
+    chosen = {"seed": 11, "styles": {"brush": 1.0}}
+    plain, bypassed = params(diffusion=chosen), params(diffusion={**chosen, "bypass": True})
     seen = []
     for second in (plain, bypassed):
         denoiser = own()
@@ -96,6 +96,28 @@ def test_texture_is_carried_by_the_motion_also_while_bypassed() -> None:
         field.advance(flow(*PAN)[0].numpy())
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0], SIGMA_MAX * torch.from_numpy(field.planes())[None])
+
+
+def test_style_without_texture_starts_from_the_same_noise_in_every_frame() -> None:
+    snapshot, denoiser = params(diffusion={"seed": 11, "styles": {"poster": 1.0}}), own()
+    stage = opened(snapshot, denoiser)
+    for index in range(3):
+        stage.process(moving_frame(snapshot, index))
+    expected = SIGMA_MAX * torch.from_numpy(TextureField(11, 64, 64).planes())[None]
+    assert all(torch.equal(call["x"], expected) for call in denoiser.calls)
+
+
+def test_texture_that_comes_up_is_at_home_and_of_the_streams_age() -> None:
+    poster = params(diffusion={"seed": 11, "styles": {"poster": 1.0}})
+    mixed = params(diffusion={"seed": 11, "styles": {"poster": 0.5, "brush": 0.5}})
+    denoiser = own()
+    stage = opened(poster, denoiser)
+    for index, snapshot in enumerate((poster, poster, poster, mixed)):
+        stage.process(moving_frame(snapshot, index))
+    field = TextureField(11, 64, 64)
+    field.reset(2)
+    field.advance(flow(*PAN)[0].numpy())
+    assert torch.equal(denoiser.calls[-1]["x"], SIGMA_MAX * torch.from_numpy(field.planes())[None])
 
 
 def test_seed_is_live() -> None:

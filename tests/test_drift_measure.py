@@ -132,7 +132,7 @@ def test_output_teacher_and_input_are_not_mixed_up():
     with stream() as opened:
         shown = opened.step()
     companion = streams.Companion(LOOP.seed, SIZE)
-    companion.follow(shown.frame)
+    companion.follow(shown.frame, shown.style)
 
     meant = metrics.figures(shown.y, companion.picture(shown), shown.pixels / np.float32(255))
 
@@ -345,7 +345,7 @@ def test_pictures_are_kept_to_be_looked_at(monkeypatch):
     np.testing.assert_allclose(kept[:, 128:], frames[6].y.clip(0, 1), atol=1 / 255)
     companion = streams.Companion(7, SIZE)
     for one in frames:
-        companion.follow(one.frame)
+        companion.follow(one.frame, one.style)
     np.testing.assert_allclose(kept[:, 64:128], companion.picture(frames[6]), atol=1 / 255)
 
 

@@ -122,7 +122,22 @@ def test_the_teacher_has_the_texture_that_the_model_starts_from(name, seed):
 
     with opened:
         for _ in range(18):
-            companion.follow(opened.step().frame)
+            frame = opened.step()
+            companion.follow(frame.frame, frame.style)
+            field = model.calls[-1]["x"][0].numpy() / SIGMA_MAX
+            np.testing.assert_allclose(companion.planes(), field, atol=1e-6)
+
+
+@pytest.mark.usefixtures("short_period")
+@pytest.mark.parametrize("style", ["solar", "ember"])
+def test_the_teacher_has_the_noise_also_where_a_texture_comes_and_goes(monkeypatch, style):
+    monkeypatch.setattr(streams, "SWITCH_EVERY", 5)  # solar to hatch, ember to palette, and back
+    model, companion = Model(), Companion(7, SIZE)
+
+    with stream(replace(LOOP, style=style, input="switches"), model) as opened:
+        for _ in range(18):
+            frame = opened.step()
+            companion.follow(frame.frame, frame.style)
             field = model.calls[-1]["x"][0].numpy() / SIGMA_MAX
             np.testing.assert_allclose(companion.planes(), field, atol=1e-6)
 
@@ -137,7 +152,7 @@ def test_the_teacher_has_the_texture_also_where_pictures_were_replaced():
         frames = []
         for _ in range(18):
             frames.append(opened.step())
-            companion.follow(frames[-1].frame)
+            companion.follow(frames[-1].frame, frames[-1].style)
             field = model.calls[-1]["x"][0].numpy() / SIGMA_MAX
             np.testing.assert_allclose(companion.planes(), field, atol=1e-6)
         rejected = opened.rejections()
@@ -154,9 +169,9 @@ def test_a_companion_can_join_at_a_cut():
         frames = [one.frame for one in shown(opened, 6)]
     frames[3] = replace(frames[3], motion=None)
     for frame in frames:
-        early.follow(frame)
+        early.follow(frame, "brush")
     for frame in frames[3:]:
-        late.follow(frame)
+        late.follow(frame, "brush")
 
     np.testing.assert_array_equal(early.planes(), late.planes())
 
@@ -167,7 +182,7 @@ def test_the_teacher_draws_the_style_of_the_frame_with_its_texture():
     with stream() as opened:
         frames = shown(opened, 3)
     for one in frames:
-        companion.follow(one.frame)
+        companion.follow(one.frame, one.style)
     for style in ("ink", "brush"):
         x = frames[2].pixels.astype(np.float32) / 255
         meant = TEACHERS[style](x, companion.planes().transpose(1, 2, 0), None)
@@ -189,7 +204,7 @@ def test_a_style_with_a_past_is_given_its_last_picture_moved_along_until_a_cut(m
     frames[3] = replace(frames[3], frame=replace(frames[3].frame, motion=None))
     pictures = []
     for one in frames:
-        companion.follow(one.frame)
+        companion.follow(one.frame, one.style)
         pictures.append(companion.picture(one))
 
     assert given[0] is None
@@ -208,7 +223,7 @@ def test_a_style_is_not_given_the_past_of_another(monkeypatch):
     with stream(replace(LOOP, style="ember")) as opened:
         frames = shown(opened, 3)
     for one, style in zip(frames, ("ember", "ink", "ember"), strict=True):
-        companion.follow(one.frame)
+        companion.follow(one.frame, one.style)
         companion.picture(replace(one, style=style))
 
     assert given[1] is None
@@ -259,7 +274,7 @@ def test_the_free_prediction_is_the_models_own_without_history(monkeypatch):
     with stream(replace(LOOP, steps=2), model) as opened:
         first = opened.step()  # has no history either
         companion = Companion(7, SIZE)
-        companion.follow(first.frame)
+        companion.follow(first.frame, first.style)
         free = opened.free(first, companion.planes())
 
     assert asked == [(SIZE, "torch", 1)]

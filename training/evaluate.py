@@ -100,7 +100,7 @@ def judge(clip: str, style: str, steps: int, engine: str, side: int) -> Verdict:
         for n, pixels in zip(range(FRAMES), CLIPS[clip](side), strict=False):
             frame = chain.advance(Captured(torch.from_numpy(pixels)[None], n * PERIOD_NS, False))
             assert frame is not None
-            companion.follow(frame)
+            companion.follow(frame, style)
             if n < FRAMES - JUDGED - WARM_UP:
                 continue
             x, y = pixels.astype(np.float32) / 255, picture_of(frame.data)

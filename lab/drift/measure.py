@@ -190,7 +190,7 @@ class _Teacher:
             self._may_repeat = self._repeats = False
         if self._repeats:
             return self._lap.get(place)
-        self._companion.follow(shown.frame)
+        self._companion.follow(shown.frame, shown.style)
         if not (is_wanted or by_name(shown.style).stateful):
             return None
         s = self._companion.picture(shown)

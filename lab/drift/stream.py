@@ -30,7 +30,7 @@ from lsd.stages.models import engines
 from lsd.stages.models.denoiser import Denoiser, shared_denoiser
 from lsd.stages.models.sampler import sample
 from lsd.stages.models.styles import STYLES, by_name
-from lsd.stages.models.texture import PERIOD, TextureField
+from lsd.stages.models.texture import PERIOD, TextureField, resting_planes
 from lsd.stages.sources.shot import Pixels
 
 Array: TypeAlias = NDArray[Any]
@@ -170,19 +170,29 @@ class Companion:
 
     def __init__(self, seed: int, size: Size) -> None:
         self._seed = seed
+        self._size = size
         self._field = TextureField(seed, *size)
+        self._rests = False
         self._y, self._x = np.indices(size[::-1], np.float32)
         self._past: tuple[str, Array] | None = None
 
-    def follow(self, frame: Frame) -> None:
-        """Move on to a frame; call it for every one, in order, from a cut or the first on."""
-        if frame.motion is None:
-            # a cut puts the texture back home, whatever came before it
+    def follow(self, frame: Frame, style: str) -> None:
+        """Move on to a frame; call it for every one, in order, from a cut or the first on.
+
+        Args:
+            frame: with its motion.
+            style: the one that is on.
+        """
+        self._rests = not by_name(style).textured
+        if frame.motion is None or self._rests:
+            # at home, whatever came before it
             self._field.reset(frame.seq % PERIOD)
+        if frame.motion is None:
             self._past = None
             return
         motion = frame.motion[0].numpy()
-        self._field.advance(motion)
+        if not self._rests:
+            self._field.advance(motion)
         if self._past is not None:
             style, past = self._past
             self._past = style, self._warped(past, motion)
@@ -204,8 +214,8 @@ class Companion:
         return s
 
     def planes(self) -> Array:
-        """Return the texture field of this frame, float32 [3, H, W]."""
-        return self._field.planes()
+        """Return the noise that this frame starts from, float32 [3, H, W]."""
+        return resting_planes(self._seed, *self._size) if self._rests else self._field.planes()
 
     def _warped(self, past: Array, motion: Array) -> Array:
         where = self._x + motion[..., 0], self._y + motion[..., 1]

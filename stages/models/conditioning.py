@@ -17,6 +17,7 @@ from lsd.stages.models.text import PromptEncoder
 
 STYLE_SIZE = len(styles.STYLES) + 3 * COLOURS
 _PALETTE = styles.INDEX["palette"]
+_TEXTURED = [index for index, style in enumerate(styles.STYLES) if style.textured]
 
 
 def style_vector(
@@ -64,6 +65,15 @@ def _remembered(
         colours = (seeded_palette(seed) if image is None else image_palette(image)) * 2.0 - 1.0
     packed = np.concatenate([vector * np.float32(strength), colours.ravel()])
     return torch.from_numpy(packed.astype(np.float32))[None]
+
+
+def has_texture(vector: Tensor) -> bool:
+    """Return whether a style takes part whose texture the picture shows.
+
+    Args:
+        vector: as `style_vector` returns it.
+    """
+    return bool(vector[0, _TEXTURED].any())
 
 
 @lru_cache(maxsize=16)

@@ -56,6 +56,18 @@ def noise_tile(seed: int) -> Array:
     return pixels
 
 
+@lru_cache(maxsize=4)
+def resting_planes(seed: int, width: int, height: int) -> Array:
+    """Return the field at home, as a style without texture starts from it.
+
+    Where the noise leaves no trace in the picture, carrying it along is for nothing.
+
+    Returns:
+        float32 [3, height, width], zero mean and unit variance; shared by all who ask.
+    """
+    return TextureField(seed, width, height).planes()
+
+
 class TextureField:
     """Two cross-faded layers of the tile, each on its own advected map.
 
