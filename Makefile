@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 FOLDERS := pipeline stages kernels configs lab
 
 .DEFAULT_GOAL := demo
-.PHONY: setup demo test check bench wheel-test schema clean
+.PHONY: setup demo test check drift bench wheel-test schema clean
 
 setup: $(VENV)/.stamp build/types/.stamp  ## make .venv with the pinned packages, once
 
@@ -36,6 +36,9 @@ check: setup  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+drift: setup  ## hold a stream of thousands of frames to the gates; both controls must fail
+	$(BIN)/livesd drift -o out/drift
 
 bench: setup  ## time every stage, the network and the pipeline's own overhead
 	$(BIN)/python -m lsd.lab.bench

@@ -32,6 +32,7 @@ from training import data
 
 Array = npt.NDArray[Any]
 FRAMES, JUDGED, SEED = 48, 24, 7
+PER_ROW = 7  # tiles of the sheet
 WARM_UP = 20  # frames that the teacher with a memory is given before it counts
 CITY = Path("configs/clips/city.mp4")
 BOLD_DB, NEAR_DB, GAIN_DB, LIKE = 16.0, 22.0, 8.0, 0.85  # the targets, see `targets`
@@ -162,12 +163,14 @@ def targets(figures: list[dict[str, Any]]) -> list[str]:
 
 
 def sheet(path: Path, rows: dict[str, list[tuple[Array, Array, Array]]]) -> None:
-    """Write a picture: for each clip its input, then the styles; six to a row."""
+    """Write a picture: for each clip its input, then the styles; seven to a row."""
     lines = []
     for pictures in rows.values():
         tiles = [pictures[0][0], *(output for _, _, output in pictures)]
-        tiles += [np.ones_like(tiles[0])] * (-len(tiles) % 6)
-        lines += [np.concatenate(tiles[i : i + 6], axis=1) for i in range(0, len(tiles), 6)]
+        tiles += [np.ones_like(tiles[0])] * (-len(tiles) % PER_ROW)
+        lines += [
+            np.concatenate(tiles[i : i + PER_ROW], axis=1) for i in range(0, len(tiles), PER_ROW)
+        ]
     grid = np.clip(np.concatenate(lines), 0, 1)[..., ::-1] * 255
     cv2.imwrite(str(path), grid.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
