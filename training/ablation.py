@@ -8,18 +8,16 @@ judges each stream. Resumable: what is finished is kept in the cache.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from lsd.lab.chain import Chain
+from lsd.lab.drift.controls import weights_in
 from lsd.lab.drift.gates import judge
 from lsd.lab.drift.protocol import Choice, short
 from lsd.lab.drift.runner import execute
@@ -29,7 +27,6 @@ from lsd.pipeline.config import load_config
 from lsd.pipeline.devices import cores
 from lsd.pipeline.overrides import SetPath
 from lsd.stages.models import weights
-from lsd.stages.models.denoiser import shared_denoiser
 from training.export import export_unet
 
 CACHE = Path(".cache/ablation")
@@ -110,7 +107,7 @@ def measure(row: Row, folder: Path, style: str, frames: int) -> dict[str, float]
     config = load_config("demo", [SetPath(change) for change in row.changes])
     config = prepared(config)
     runs = short(Choice(styles=(style,), inputs=("loop",), frames=frames, controls=False))
-    with _weights(folder):
+    with weights_in(folder):
         records = execute(config, [run for run in runs if run.guards], CACHE / "runs", cores())
         spent = []
         with Chain(config) as chain:
@@ -137,22 +134,6 @@ def table(rows: dict[str, dict[str, float]]) -> str:
             cells.append(format(max(known), form) if known else "")
         lines.append(f"| {name} | {' | '.join(cells)} | {figures['ms']:.1f} |")
     return "\n".join(lines) + "\n"
-
-
-@contextmanager
-def _weights(folder: Path) -> Iterator[None]:
-    """Have all that is opened inside, in worker processes too, read these weights."""
-    before = os.environ.get(weights.FOLDER_VARIABLE)
-    os.environ[weights.FOLDER_VARIABLE] = str(folder)
-    shared_denoiser.cache_clear()
-    try:
-        yield
-    finally:
-        shared_denoiser.cache_clear()
-        if before is None:
-            del os.environ[weights.FOLDER_VARIABLE]
-        else:
-            os.environ[weights.FOLDER_VARIABLE] = before
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 # module of their own, hence no name) are statistics: in int8 they cost 3 dB and
 # save nothing. The head (Conv_1 and Conv_2 are its first layer, in two parts) draws
 # the picture itself: with two of its layers in int8 the PSNR to float32 was 32 to 34
-# dB, now it is 42 to 48. What that costs, a tenth of the time, bfloat16 gives back
+# dB, now it is 39 to 48. What that costs, a tenth of the time, bfloat16 gives back
 # where a processor has it. tests/test_engines.py would notice other names.
 _FLOAT = re.compile(r"\.\d/Conv(_1)?$|^/Conv_[12]$|/head_(mid|out|shares)/")
 

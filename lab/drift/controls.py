@@ -121,14 +121,21 @@ def weights_of(control: str | None) -> Iterator[None]:
         shutil.copyfile(unet, Path(name) / "unet.safetensors")
         for path in weights.folder().glob("blend.*"):
             shutil.copyfile(path, Path(name) / path.name)
-        before = os.environ.get(weights.FOLDER_VARIABLE)
-        os.environ[weights.FOLDER_VARIABLE] = name
-        shared_denoiser.cache_clear()
-        try:
+        with weights_in(Path(name)):
             yield
-        finally:
-            shared_denoiser.cache_clear()
-            if before is None:
-                del os.environ[weights.FOLDER_VARIABLE]
-            else:
-                os.environ[weights.FOLDER_VARIABLE] = before
+
+
+@contextmanager
+def weights_in(folder: Path) -> Iterator[None]:
+    """Have all that is opened inside, in worker processes too, read the weights of a folder."""
+    before = os.environ.get(weights.FOLDER_VARIABLE)
+    os.environ[weights.FOLDER_VARIABLE] = str(folder)
+    shared_denoiser.cache_clear()
+    try:
+        yield
+    finally:
+        shared_denoiser.cache_clear()
+        if before is None:
+            del os.environ[weights.FOLDER_VARIABLE]
+        else:
+            os.environ[weights.FOLDER_VARIABLE] = before

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+STRIDE = 25  # frames between two values of what is measured most rarely, in a short stream
+
 # Name -> one value a frame; NaN where not measured. Beside what `metrics.figures` and
 # `metrics.temporal` give (every n-th frame; motion_y and motion_s on every frame of
 # loop, static, pan and aperiodic) the names are
@@ -18,7 +20,6 @@ from numpy.typing import NDArray
 #   cut, switch, reset         1.0 where the input cut, the style was switched, the history was
 #                              left out or the picture replaced; else 0.0
 #   r, g, b                    channel means of y, on every frame
-STRIDE = 25  # frames between two values of what is measured most rarely, in a short stream
 Series: TypeAlias = dict[str, NDArray[np.float64]]
 
 

@@ -194,8 +194,8 @@ class Companion:
         if not self._rests:
             self._field.advance(motion)
         if self._past is not None:
-            style, past = self._past
-            self._past = style, self._warped(past, motion)
+            painted, past = self._past
+            self._past = painted, self._warped(past, motion)
 
     def picture(self, shown: Shown) -> Array:
         """Draw what the teacher makes of the frame that it has come to.

@@ -137,7 +137,7 @@ def fastest(network: str, example: tuple[Tensor, ...], threads: int) -> Engine:
 
     Which is fastest depends on the processor (int8 pays most with VNNI), so it
     is measured, not assumed. An earlier name in NAMES wins unless a later one
-    is clearly faster (bfloat16 before int8: its error is a third or less); torch
+    is clearly faster (bfloat16 before int8: its error is half or less); torch
     is only taken when nothing else works here.
     """
     usable = [info.name for info in known() if info.available and info.name != "torch"]
