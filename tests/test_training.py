@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lsd.lab.drift.shocks import SHOCKS
 from lsd.stages.models.weights import FORMAT
 from training import ablation
-from training.train import Trainer, detail_of, later_loss_of, loss_of, read_state
+from training.train import LATER_LINES, Trainer, detail_of, later_loss_of, loss_of, read_state
 
 
 @pytest.mark.parametrize(("state", "found"), [({}, "an older one"), ({"format": "1"}, "1")])
@@ -58,7 +58,8 @@ def test_detail_is_how_much_there_is_and_not_where() -> None:
 def test_later_step_is_held_to_the_targets_detail() -> None:
     x = textured()
     softer = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    assert later_loss_of(x, x) < loss_of(softer, x) < later_loss_of(softer, x)
+    assert later_loss_of(softer, x) > loss_of(softer, x, LATER_LINES) > loss_of(softer, x)
+    assert later_loss_of(x, x) < loss_of(softer, x)
 
 
 def test_table_has_the_worst_shock_and_leaves_empty_what_was_not_measured() -> None:
