@@ -124,17 +124,17 @@ def memory_attention(query: Tensor, keys: Tensor, values: Tensor, temperature: f
 def moment_match(
     x: Tensor, grid_shift: Tensor, contrast: Tensor, rate: float, limit: float
 ) -> Tensor:
-    """Pull low-frequency colour and contrast toward an anchor, a little.
+    """Pull low-frequency colour and contrast toward a reference, a little.
 
     Computes ``x + rate * (up(clip(shift)) + (contrast - 1) * (x - mean(x)))``
     with `up` bilinear from the grid to the picture. With
-    ``shift = anchor - low_pass(x)`` its gain on the low-pass band is
+    ``shift = reference - low_pass(x)`` its gain on the low-pass band is
     ``1 - rate`` < 1: a contraction.
 
     Args:
         x: float32 [1, 3, H, W].
         grid_shift: float32 [1, 3, h, w], the missing colour a cell.
-        contrast: float32 [3], the anchor's std over the picture's, around 1.
+        contrast: float32 [3], the reference's std over the picture's, around 1.
         rate: 0 (off) to 1.
         limit: largest |shift| that is believed.
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from lsd.lab.ablation_questions import QUESTIONS, SEED, SETTLED, Question
 from lsd.lab.chain import Chain
 from lsd.lab.drift import metrics
-from lsd.lab.drift.controls import weights_of
 from lsd.lab.drift.stream import PERIOD_NS, Companion, Shown, picture_of, prepared
 from lsd.lab.sheet import lay_out
 from lsd.pipeline.allocator import keep_freed_memory
@@ -89,9 +88,8 @@ def ask(question: Question, config: str) -> Answer:
     Raises:
         LsdError: the pipeline cannot be run so.
     """
-    with weights_of(question.control):
-        off = follow(question, load_config(config, [SetPath(s) for s in question.off]))
-        on = follow(question, load_config(config, [SetPath(s) for s in question.on]))
+    off = follow(question, load_config(config, [SetPath(s) for s in question.off]))
+    on = follow(question, load_config(config, [SetPath(s) for s in question.on]))
     seen, teacher, without = off.pictures
     return Answer(off.figure, on.figure, (seen, teacher, without, on.pictures[2]))
 
@@ -133,9 +131,7 @@ def _figure(name: str, y: Array, s: Array, before: Array | None) -> float:
         return metrics.psnr(y, s)
     if name == "spectrum":
         return metrics.spectrum_distance(y, s)
-    if name == "flicker":
-        return 255 * float(np.abs(y - before).mean()) if before is not None else float("nan")
-    return metrics.colour_distance(y, s)
+    return 255 * float(np.abs(y - before).mean()) if before is not None else float("nan")
 
 
 def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
@@ -154,7 +150,7 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
 
 
 _UNITS = {"psnr": "PSNR to the teacher, dB", "spectrum": "distance of spectra, dB",
-          "flicker": "flicker, grey levels", "colour": "colour error, Oklab"}  # fmt: skip
+          "flicker": "flicker, grey levels"}  # fmt: skip
 
 
 def gain(question: Question, answer: Answer) -> float:

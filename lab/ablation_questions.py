@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsd.lab.drift.controls import CLEAN_HISTORY
 from lsd.lab.drift.inputs import CUT_EVERY, Noisy, open_input
 from lsd.pipeline.frame import Size
 from lsd.stages.sources.shot import Pixels
@@ -18,7 +17,6 @@ SEED = 7
 SETTLED = 25  # frames after which the figures count
 _STEADY = 40  # frames before the camera hunts: at first, recall holds nothing
 _NO_HISTORY = "feedback.to=[memory, blend]"
-_TORCH = "stages.diffusion.engine=torch"  # what the control's weights run on
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,10 @@ class Question:
         part: what is asked about.
         style: the style that it concerns.
         view: what the camera shows.
-        figure: "psnr" (dB, higher is better), "spectrum" (distance to the teacher's, dB),
-            "flicker" (grey levels) or "colour" (distance in Oklab), the lower the better.
+        figure: "psnr" (dB, higher is better), "spectrum" (distance to the teacher's, dB) or
+            "flicker" (grey levels), the lower the better.
         off, on: `--set` changes of the stream without and with the part.
         frames: of each stream.
-        control: whose weights both run on; None: the shipped ones.
     """
 
     part: str
@@ -43,7 +40,6 @@ class Question:
     off: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     frames: int = 75
-    control: str | None = None
 
 
 def moving(size: Size, n: int) -> tuple[Pixels, Pixels]:
@@ -105,11 +101,6 @@ QUESTIONS: tuple[Question, ...] = (
                  frames)
         for style in ("poster", "solar", "thermal")
         for view, frames in ((hunting, 125), (returning, 125))
-    ),
-    *(
-        Question("the memory's anchor", style, moving, "colour",
-                 ("stages.memory.rate=0", _TORCH), (_TORCH,), 250, CLEAN_HISTORY)
-        for style in ("poster", "brush")
     ),
     *(
         Question("the blend", style, view, figure, ("stages.blend.amount=0",), ())

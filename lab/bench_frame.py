@@ -27,9 +27,7 @@ from lsd.stages.output import OutputOptions
 _LOAD = 0.6  # share of its time that the compute loop is to be busy in the pipeline's run
 _PROBE_FRAMES = 25
 
-# Twelve frames in a row with the first left out. The memory stage's longer
-# frames come twice in 25: only one in twelve of them falls on a frame left out.
-_BURST, _DISCARD = 12, 1
+_BURST, _DISCARD = 12, 1  # frames in a row, of which the first is left out
 
 
 @dataclass(frozen=True, slots=True)

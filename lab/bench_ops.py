@@ -12,10 +12,10 @@ import torch
 from lsd.kernels import ops
 from lsd.lab.timing import Timing, Variant, interleave
 from lsd.pipeline.frame import Size
-from lsd.stages.anchor import GRID
 from lsd.stages.models.texture import TextureField
 
 _BURST, _DISCARD = 5, 1
+_GRID = 8  # cells a side, of the colour that moment_match is given
 _SMOOTH_PX = 8.0  # a flow is smooth: neighbouring pixels move alike
 
 
@@ -44,7 +44,7 @@ def _cases(size: Size) -> dict[str, Callable[[], object]]:
     noise = random.normal(0, 40, (height, width, 2)).astype(np.float32)
     flow = np.asarray(cv2.GaussianBlur(noise, (0, 0), _SMOOTH_PX), np.float32)
     motion = torch.from_numpy(flow)[None]
-    shift, contrast = torch.full((1, 3, GRID, GRID), 0.1), torch.full((3,), 1.1)
+    shift, contrast = torch.full((1, 3, _GRID, _GRID), 0.1), torch.full((3,), 1.1)
     field = TextureField(7, width, height)
 
     def texture() -> object:

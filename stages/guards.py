@@ -1,4 +1,4 @@
-"""Guards: which pictures never reach the screen, nor the history, nor an anchor."""
+"""Guards: which pictures never reach the screen, nor the history."""
 
 from __future__ import annotations
 

@@ -78,15 +78,6 @@ class Half:
         self.calls.append("close")
 
 
-class Guards(Memory):
-    """The memory stage without its network: it only rejects."""
-
-    def open(self, context: Any) -> None:
-        self._reference = torch  # anything: it is to open no network
-        super().open(context)
-        self._reference = None
-
-
 class Model:
     """A model and a blend in the place of the shipped ones, to be looked into.
 
@@ -108,7 +99,7 @@ class Model:
         """Where a stream finds it."""
         installed = Registry()
         ends = {kind: installed.stage(kind) for kind in ("capture", "recall", "output")}
-        own: dict[str, Any] = {"diffusion": self._diffusion, "memory": Guards, "blend": self._blend}
+        own: dict[str, Any] = {"diffusion": self._diffusion, "memory": Memory, "blend": self._blend}
         return Registry({**ends, **own})
 
     def _diffusion(self, name: str) -> Diffusion:

@@ -36,8 +36,8 @@ def question(figure="psnr", **changes):
         ("flicker", 4.0, 3.0, "+25 %", True),
         ("flicker", 4.0, 3.4, "+15 %", False),
         ("spectrum", 1.0, 0.75, "+25 %", True),
-        ("colour", 0.02, 0.03, "-50 %", False),
-        ("colour", 0.0, 0.0, "+0 %", False),
+        ("flicker", 0.02, 0.03, "-50 %", False),
+        ("flicker", 0.0, 0.0, "+0 %", False),
     ],
 )
 def test_a_part_earns_its_place_with_a_decibel_or_a_fifth(figure, off, on, text, is_enough):

@@ -24,9 +24,8 @@ from model_frames import (
 )
 from torch import Tensor
 
-from lsd.pipeline.frame import FrameFlag, Size
+from lsd.pipeline.frame import FrameFlag
 from lsd.pipeline.params import Params
-from lsd.stages.anchor import Reference
 from lsd.stages.blend import Blend
 from lsd.stages.diffusion import Diffusion
 from lsd.stages.memory import Memory
@@ -273,8 +272,7 @@ def test_switch_of_style_over_a_still_scene_is_not_taken_for_a_fault(
     model = OwnDenoiser(
         lambda style, **others: smooth(0, std=0.1) + (0.8 if style[0, INDEX["ink"]] > 0.5 else -0.8)
     )
-    anchors = Reference(model, Size(32, 32), "diffusion")
-    stages = [Diffusion("diffusion", model), Memory("memory", anchors), blend]
+    stages = [Diffusion("diffusion", model), Memory("memory"), blend]
     for stage in stages:
         stage.open(context(light))
     loop = Loop(*stages)

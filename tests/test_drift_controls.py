@@ -86,7 +86,7 @@ def test_the_integrator_stands_where_the_blend_was():
 
     assert registry.stage("blend") is Integrator
     assert registry.stage("diffusion") is Diffusion
-    with Stream(small(memory={"rate": 0.0}), run) as opened:
+    with Stream(small(), run) as opened:
         assert any(isinstance(stage, Integrator) for stage in opened._chain._stages)
 
 

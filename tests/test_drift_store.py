@@ -87,7 +87,11 @@ def test_a_file_can_be_told_by_its_name(store):
 
 @pytest.mark.parametrize(
     "change",
-    [{"memory": {"rate": 0.1}}, {"diffusion": {"engine": "openvino"}}, {"blend": {"amount": 0.5}}],
+    [
+        {"memory": {"guards": False}},
+        {"diffusion": {"engine": "openvino"}},
+        {"blend": {"amount": 0.5}},
+    ],
 )
 def test_another_pipeline_makes_its_runs_anew(change, store, tmp_path):
     store.save(record())

@@ -296,7 +296,7 @@ class Timed:
 def choose(monkeypatch: pytest.MonkeyPatch, **costs: float) -> str:
     """Return what `auto` takes where engines cost so much; without one bfloat16 is not here."""
     monkeypatch.setattr(engines, "find_spec", lambda package: True)
-    monkeypatch.setattr(engines, "_has_bfloat16", lambda: "openvino_bf16" in costs)
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: "openvino_bf16" in costs)
     monkeypatch.setattr(engines.time, "perf_counter", lambda: Timed.seconds)
     by_name = {name.replace("_", "-"): cost for name, cost in costs.items()}
     monkeypatch.setattr(
@@ -338,7 +338,7 @@ def test_auto_prefers_bfloat16_unless_int8_is_clearly_faster(
 
 def test_bfloat16_is_no_engine_of_a_processor_without(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("openvino")
-    monkeypatch.setattr(engines, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: False)
     info = next(info for info in engines.known() if info.name == BF16)
     assert not info.available
     assert info.why == "this processor does not compute in bfloat16"
@@ -351,7 +351,7 @@ def test_what_int8_leaves_float_is_bfloat16_where_there_is_such_a_thing(
 ) -> None:
     needs(BF16)
     here = compiled(INT8)(*first_step("ink")).clone()
-    monkeypatch.setattr(engines, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: False)
     elsewhere = engines.load("unet", INT8, first_step("ink"), 1)(*first_step("ink"))
     assert not torch.equal(here, elsewhere)
     assert psnr(here, elsewhere) > 38.0

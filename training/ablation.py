@@ -1,8 +1,8 @@
 """Show what parts of the training and of the pipeline do: `python -m training.ablation`.
 
 Three networks are trained on equally many samples, shown clean histories, damaged
-ones, and their own as well; then the anchor and the blend join in. The drift lab
-judges each stream. Resumable: what is finished is kept in the cache.
+ones, and their own as well; then the blend joins in. The drift lab judges each
+stream. Resumable: what is finished is kept in the cache.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lsd.stages.models import weights
 from training.export import export_unet
 
 CACHE = Path(".cache/ablation")
-NO_ANCHOR, NO_BLEND = "stages.memory.rate=0", "stages.blend.amount=0"
+NO_BLEND = "stages.blend.amount=0"
 SHIPPED = "shipped"
 _TIMED, _WARM_UP = 60, 10  # frames
 
@@ -50,13 +50,12 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("clean history", "clean", (NO_ANCHOR, NO_BLEND)),
-    Row("+ damaged histories", "corrupted", (NO_ANCHOR, NO_BLEND)),
-    Row("+ own roll-outs", "full", (NO_ANCHOR, NO_BLEND)),
-    Row("+ anchor", "full", (NO_BLEND,)),
+    Row("clean history", "clean", (NO_BLEND,)),
+    Row("+ damaged histories", "corrupted", (NO_BLEND,)),
+    Row("+ own roll-outs", "full", (NO_BLEND,)),
     Row("+ blend", "full"),
-    Row("clean history, anchor and blend", "clean"),
-    Row("the network that ships, anchor and blend", SHIPPED),
+    Row("clean history, with blend", "clean"),
+    Row("the network that ships, with blend", SHIPPED),
 )
 
 # heading -> the lab's names, of which the largest counts, and how it is written

@@ -27,6 +27,7 @@ from lsd.stages.models.unet import StyleUNet
 from lsd.stages.models.weights import load_module
 from training import data, history
 from training.export import export_blend
+from training.precision import autocast
 
 Array = npt.NDArray[Any]
 SIZE, STREAMS, UNROLL = 128, 4, 8
@@ -97,7 +98,7 @@ def predict(net: StyleUNet, step: Step, past: Tensor) -> Tensor:
     pixels = ((past + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     packed = torch.cat([pixels, step.past_luma], dim=3)
     count = len(step.frame)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # as bfloat16 runs it in use
+    with torch.no_grad(), autocast():  # as bfloat16 runs it in use
         predicted: Tensor = net(
             step.frame,
             packed,

@@ -34,9 +34,10 @@ WIDTH, HEIGHT = 456, 256
 STYLES = len(TEACHERS)
 _TEACHERS = list(TEACHERS.values())
 EMBER, PALETTE = INDEX["ember"], INDEX["palette"]
-# what was learnt late
-_HARD = ("ink", "neon", "poster", "blueprint", "brush", "aquarelle", "ember", "palette")
-_SHARE = np.array([1.6 if name in _HARD else 1.0 for name in TEACHERS])
+# what was learnt late, or drawn anew, is seen more often
+_SHARES = dict.fromkeys(("ink", "poster", "blueprint", "solar", "brush", "ember", "palette"), 1.6)
+_SHARES |= {"neon": 2.4, "aquarelle": 2.4}
+_SHARE = np.array([_SHARES.get(name, 1.0) for name in TEACHERS])
 _FIELDS, _LEAVES, _PALETTES = 48, 24, 160  # drawn once: to draw them costs more than to train
 PHOTOS = ("coffee.png", "chelsea.png", "rocket.jpg", "flower.jpg", "china.jpg", "grass.png",
           "brick.png", "gravel.png")  # fmt: skip
@@ -180,6 +181,9 @@ class Stream:
         self._bias, self._gamma = rng.uniform(-0.08, 0.08), np.exp(rng.normal(0.1, 0.4))
         self._order = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
         self._saturation = 0.0 if rng.random() < 0.05 else rng.uniform(0.5, 1.4)
+        self._turn = _hue_turn(rng.uniform(0, 2 * np.pi)) if rng.random() < 0.4 else None
+        if self._turn is not None:  # lamps of a night, where a film has a meadow
+            self._saturation = rng.uniform(0.7, 2.2)
         self._noise = float(rng.choice([0.0, 0.006, 0.015, 0.03], p=[0.3, 0.3, 0.25, 0.15]))
         self._defocus = float(rng.uniform(0.4, 1.2)) if rng.random() < 0.2 else 0.0
         # often the last shot's: in use a layer is carried for up to PERIOD frames
@@ -233,7 +237,8 @@ class Stream:
         x = cv2.warpAffine(source, matrix, (n, n), flags=flags, borderMode=cv2.BORDER_REFLECT)
         if self._flip:
             x = x[:, ::-1]
-        return self._camera(x[..., self._order].astype(np.float32) / 255.0)
+        x = x[..., self._order].astype(np.float32) / 255.0
+        return self._camera(x if self._turn is None else x @ self._turn)
 
     def _camera(self, x: Array) -> tuple[Array, Array]:
         grey = x.mean(2, keepdims=True)
@@ -279,6 +284,14 @@ class Stream:
     def _burning(self, motion: Array | None) -> Array | None:
         """Return the stateful teacher's last picture, warped to this frame."""
         return None if motion is None or self._fire is None else warp(self._fire, motion)
+
+
+def _hue_turn(angle: float) -> Array:
+    """Return the rotation of RGB about its grey axis (Rodrigues), float32 [3, 3]."""
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.cross(np.eye(3), axis)
+    turn = np.cos(angle) * np.eye(3) + np.sin(angle) * cross
+    return np.asarray(turn + (1 - np.cos(angle)) * np.outer(axis, axis), np.float32)
 
 
 def warp(x: Array, motion: Array) -> Array:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.precision import COMPUTE
+
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
@@ -56,7 +58,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrix: Tensor, rounds: int = 5) -> Tensor:
     """Return the nearest semi-orthogonal matrix, roughly: singular values of 0.7 to 1.2."""
-    x = matrix.bfloat16()
+    x = matrix.to(COMPUTE)
     tall = x.shape[0] > x.shape[1]
     if tall:
         x = x.T

@@ -33,6 +33,7 @@ from lsd.stages.models.unet import StyleUNet, UNetConfig
 from lsd.stages.models.weights import FORMAT, load_module
 from training import data, history
 from training.muon import Muon
+from training.precision import autocast
 
 Array = npt.NDArray[Any]
 FOLDER = Path(".cache/train")
@@ -164,8 +165,7 @@ class Batch:
         """Run the network on the batch at one noise level."""
         levels = torch.full((len(self.frame),), sigma)
         estimate = torch.zeros_like(self.target) if estimate is None else estimate
-        # bfloat16 takes a quarter off a step here, and a picture has 8 bits too
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():  # a picture has 8 bits too
             out: Tensor = net(self.frame, self.history, x, estimate, self.style, levels, self.level)
         return out.float()
 

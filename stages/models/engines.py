@@ -73,13 +73,13 @@ def _state(name: str) -> tuple[bool, str]:
     if name != BF16:
         return True, "installed"
     try:
-        return (True, "installed") if _has_bfloat16() else (False, _NO_BFLOAT16)
+        return (True, "installed") if has_bfloat16() else (False, _NO_BFLOAT16)
     except (ImportError, RuntimeError) as error:  # OpenVINO raises RuntimeError for all else
         return False, f"{package} is installed but does not load ({error})"
 
 
 @lru_cache(maxsize=1)
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Return whether OpenVINO computes in bfloat16 here, and does not imitate it.
 
     Raises:
@@ -218,8 +218,8 @@ class _OpenVino:
             model = core.read_model(path)
         except RuntimeError as error:
             raise WeightsError(f"{path}: OpenVINO cannot read it ({error})") from error
-        has_bfloat16 = _has_bfloat16()
-        if name == BF16 and not has_bfloat16:
+        native = has_bfloat16()
+        if name == BF16 and not native:
             raise ConfigError(f"engine {name!r}: {_NO_BFLOAT16}; use --engine auto")
         # the ONNX front end files a model's metadata under "framework"
         origin = ["framework", "made_from"]
@@ -236,7 +236,7 @@ class _OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # capture and encode share these cores
             # left alone, OpenVINO takes bfloat16 where it can, for the float32 engine too
-            "INFERENCE_PRECISION_HINT": "bf16" if has_bfloat16 and name not in FLOAT32 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if native and name not in FLOAT32 else "f32",
         }
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
 
