@@ -25,7 +25,8 @@ Array: TypeAlias = NDArray[Any]
 
 RATIOS = ("entropy", "detail", "saturation", "lightness")  # of which start and end are compared
 
-_MIN_LAPS, _MANY_LAPS = 8, 40  # to be judged at all; those of the full form
+_MIN_LAPS = 8  # to be judged at all
+_TREND_DB = 0.5  # per 10,000 frames, either way
 _SHORTEST = 84  # frames from which on the last tenth lies behind frame 75
 _CHUNKED = 100  # from which on a tenth holds a measured frame
 _PREDICTED = 10 * STRIDE  # from which on the last tenth holds a prediction without history
@@ -117,9 +118,9 @@ def laps(record: Record) -> Iterator[Finding]:
     """How like lap 3 the laps are: the last, since lap 4, and by trend.
 
     At the cap nothing is known but that it is good, so that the trend is that
-    of what lies under it, where that is enough for one. From 40 laps on it is
-    the slope that was found. Fewer do not tell .5 dB from noise: laps that differ by
-    .05 dB give 8 of them a slope of +-.6. There the trend is what the bootstrap
+    of what lies under it, where that is enough for one. An interval that is wider
+    than what is allowed cannot tell it from noise: laps that differ by .05 dB give 8 of
+    them a slope of +-.6, and by 1 dB 40 of them. There the trend is what the bootstrap
     has shown with 95 %, the end of its interval that is nearer to 0.
     """
     is_textured = record.run.style in TEXTURED
@@ -133,9 +134,10 @@ def laps(record: Record) -> Iterator[Finding]:
     found = trends.slope(_where(values < CAP_DB, values), LAP)
     if not np.isfinite(found.low):
         found = trends.slope(values, LAP)
-    value = found.value if len(means) >= _MANY_LAPS else found.shown
+    is_sharp = found.high - found.low <= 2 * _TREND_DB
+    value = found.value if is_sharp else found.shown
     note = "; ".join(part for part in (_interval(found), note) if part)
-    yield Finding("lap trend", value, -0.5, 0.5, " dB per 10,000 frames", note)
+    yield Finding("lap trend", value, -_TREND_DB, _TREND_DB, " dB per 10,000 frames", note)
     if is_textured and "lap_spectrum" in record.series:
         value = trends.lap_means(record.series["lap_spectrum"], LAP)[-1]
         yield Finding("lap spectrum", value, high=ALIKE_DB, unit=" dB")
