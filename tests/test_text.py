@@ -129,7 +129,7 @@ def test_any_text_gives_shares_or_a_config_error(text: str) -> None:
 
 
 def test_unseen_prompts_mostly_reach_the_style_that_was_meant(encoder: PromptEncoder) -> None:
-    # Measured 32 of 44; guessing gives 3. The full sentence encoder had 37, of eleven styles.
+    # Measured 36 of 52; guessing gives 4. The full sentence encoder had 37 of 44, of eleven styles.
     answers = [
         (prompt, style, STYLES[int(encoder.weights(prompt).argmax())].name)
         for style, prompts in PROMPTS.items()
@@ -137,7 +137,7 @@ def test_unseen_prompts_mostly_reach_the_style_that_was_meant(encoder: PromptEnc
     ]
     right = sum(style == answer for _, style, answer in answers)
     assert len(answers) >= 30
-    assert right >= 31, [row for row in answers if row[1] != row[2]]
+    assert right >= 35, [row for row in answers if row[1] != row[2]]
 
 
 def test_unseen_prompts_hold_no_name_and_no_synonym(silent: PromptEncoder) -> None:
