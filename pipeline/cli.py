@@ -112,6 +112,7 @@ DOCTOR_HELP = """Check this machine, and say what to do about what is missing.
 \b
 Example:
   livesd doctor
+  livesd doctor --gpu     every kernel on the card: right or wrong, microseconds, GB/s
 
 Exit code 1 when something is missing that livesd needs.
 """
@@ -280,11 +281,16 @@ def devices(as_json: AsJson = False) -> None:
 
 
 @app.command(help=DOCTOR_HELP, short_help="Check this machine")
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    as_json: AsJson = False,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Run every kernel on the card instead, if there is one")
+    ] = False,
+) -> None:
     with reported():
-        from lsd.pipeline.doctor import examine
+        from lsd.pipeline.doctor import examine, examine_gpu
 
-        found = list(examine())
+        found = list(examine_gpu() if gpu else examine())
         if as_json:
             print_json([entry._asdict() for entry in found])
         else:

@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,8 @@ from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.registry import Registry
 
 State = Literal["ok", "warn", "fail"]
+
+GPU_CHECKS = "lsd.checks"  # entry points: functions that yield `Check`s
 
 PREVIEW_PORT = 8090
 _FREE_BYTES = 1 << 30
@@ -57,6 +60,23 @@ def examine(registry: Registry | None = None) -> Iterator[Check]:
     yield port(PREVIEW_PORT)
     yield _cores()
     yield _cards()
+
+
+def examine_gpu() -> Iterator[Check]:
+    """Yield what installed packages find when they try their kernels on the card.
+
+    Without a card they say so; that is no failure.
+    """
+    points = list(entry_points(group=GPU_CHECKS))
+    if not points:
+        advice = "install livesd again: pip install ."
+        yield Check("gpu", "fail", "no installed package checks a card", advice)
+    for point in points:
+        try:
+            yield from point.load()()
+        except Exception as error:  # another package's code
+            found = f"{point.value}: {type(error).__name__}: {error}"
+            yield Check(f"gpu {point.name}", "fail", found, "install its package again")
 
 
 def _python() -> Check:

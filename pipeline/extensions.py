@@ -1,9 +1,10 @@
 """Commands that come from elsewhere: the entry points of the group `lsd.commands`.
 
 Each names a function that typer can read: its name in the group is the
-command's, its docstring the help, that one's first line the short help. The
-modules are imported for `livesd --help` too, and so must be light: what is
-heavy is imported in the function.
+command's, its docstring the help, that one's first line the short help; or a
+`typer.Typer`, whose commands become those of a group. The modules are imported
+for `livesd --help` too, and so must be light: what is heavy is imported in the
+function.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ def _command(point: EntryPoint) -> Any:
     """Make the command that an entry point names, or one that says why there is none."""
     try:
         function = point.load()
+        if isinstance(function, typer.Typer):
+            group = typer.main.get_group(function)
+            group.name, about = point.name, (group.help or "").partition("\n")[0]
+            group.short_help = about.removesuffix(".")
+            return group
         about = (function.__doc__ or "").strip().partition("\n")[0]
         return _made(point.name, function, short_help=about.removesuffix("."))
     except Exception as error:  # another package's code, and one that is broken

@@ -179,6 +179,24 @@ def test_a_command_from_elsewhere_is_listed_and_runs(livesd, commands):
     assert livesd("hello", "you").stdout == "hello you\n"
 
 
+greetings = typer.Typer(help="Greet in several ways.", no_args_is_help=True)
+greetings.command("politely")(hello)
+
+
+@greetings.command()
+def briefly() -> None:
+    """Say hi."""
+    typer.echo("hi")
+
+
+def test_a_group_of_commands_from_elsewhere_runs(livesd, commands):
+    commands(greet=f"{__name__}:greetings")
+    assert "  greet    Greet in several ways\n" in livesd("--help").stdout
+    assert "Say hi" in livesd("greet", "--help").stdout
+    assert livesd("greet", "briefly").stdout == "hi\n"
+    assert livesd("greet", "politely", "you").stdout == "hello you\n"
+
+
 def test_a_command_from_elsewhere_cannot_replace_ours(livesd, commands):
     commands(check=f"{__name__}:hello")
     assert livesd("check", "p.yaml").stdout.startswith("p.yaml: ok")

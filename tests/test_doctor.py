@@ -173,3 +173,59 @@ def test_without_a_driver_there_are_no_cards(monkeypatch):
     assert resolve_device("auto", stages_use_cuda=True) == "cpu"
     with pytest.raises(ConfigError, match="no NVIDIA card or no driver"):
         resolve_device("cuda:0", stages_use_cuda=True)
+
+
+# The card
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """The checks of this checkout, whatever is installed."""
+    point = EntryPoint("gpu", "lsd.lab.ptx.on_card:checks", doctor.GPU_CHECKS)
+    monkeypatch.setattr(doctor, "entry_points", lambda group: [point])
+
+
+@pytest.mark.usefixtures("fake_cuda", "installed")
+def test_without_a_card_the_kernels_are_not_run_and_nothing_failed():
+    result = CliRunner().invoke(app, ["doctor", "--gpu", "--json"])
+    assert result.exit_code == 0
+    (check,) = json.loads(result.stdout)
+    assert (check["name"], check["state"]) == ("kernels on the card", "ok")
+    assert check["found"].startswith("not run: ")
+
+
+@pytest.mark.usefixtures("card", "installed")
+def test_with_a_card_each_kernel_is_run_against_its_twin(monkeypatch):
+    from lsd.lab.ptx import on_card
+    from lsd.lab.ptx.cases import denoise_step
+
+    some = denoise_step.cases()[:2]  # the fake is no fast card; every kernel is tested elsewhere
+    monkeypatch.setattr(denoise_step, "cases", lambda: some)
+    monkeypatch.setattr(on_card, "records", lambda: ["denoise_step"])
+    monkeypatch.setattr(on_card, "REPEATS", 1)
+    card, *kernels = doctor.examine_gpu()
+    assert (card.name, card.found) == ("card", "Fake card, 16 GB/s at best")
+    assert [(check.name, check.state) for check in kernels] == [("kernel denoise_step", "ok")]
+    assert kernels[0].found.startswith("2 cases as the twin; ")
+    assert " GB/s, " in kernels[0].found
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_kernel_that_fails_on_the_card_fails_the_check(card, monkeypatch):
+    from lsd.lab.ptx import on_card
+
+    monkeypatch.setattr(on_card, "records", lambda: ["denoise_step"])
+    card.fail("cuLaunchKernel", 719, after=2)
+    check = list(doctor.examine_gpu())[1]
+    assert check.state == "fail"
+    assert "CUDA_ERROR_LAUNCH_FAILED 719" in check.found
+
+
+def test_a_check_that_cannot_be_loaded_fails(monkeypatch):
+    point = EntryPoint("gpu", "lsd.no_such_module:checks", doctor.GPU_CHECKS)
+    monkeypatch.setattr(doctor, "entry_points", lambda group: [point])
+    (check,) = doctor.examine_gpu()
+    assert (check.name, check.state) == ("gpu gpu", "fail")
+    monkeypatch.setattr(doctor, "entry_points", lambda group: [])
+    (check,) = doctor.examine_gpu()
+    assert check.found == "no installed package checks a card"

@@ -1,0 +1,1 @@
+"""How every kernel is launched: one module an op, pure arithmetic on shapes."""

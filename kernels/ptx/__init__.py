@@ -1,0 +1,1 @@
+"""PTX, one op a file, and the record beside each."""

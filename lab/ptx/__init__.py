@@ -1,0 +1,1 @@
+"""The proof of the kernels without a card: assemble, count, execute, mutate."""

@@ -1,0 +1,1 @@
+"""What every kernel is run on: one module an op, each with `cases() -> list[Case]`."""

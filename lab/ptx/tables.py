@@ -1,0 +1,102 @@
+"""What the commands `livesd kernels ...` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lsd.kernels.records import TARGETS, Entry, entry, records
+from lsd.lab.ptx import sass
+from lsd.lab.ptx.assemble import assemble
+from lsd.lab.ptx.names import ops_of
+from lsd.lab.ptx.twins import compiled
+from lsd.lab.ptx.verify import COUNTED, Verdict
+from lsd.pipeline.errors import ConfigError
+
+
+def listing() -> list[dict[str, str]]:
+    """Return a row a kernel: what it computes, its block, registers and bytes."""
+    return [
+        {
+            "kernel": each.name,
+            "block": "x".join(map(str, each.block)),
+            "registers": str(each.registers),
+            **dict(zip(("bytes an output", "as torch ops", "saved"), _bytes(each), strict=True)),
+            "what": record.summary,
+        }
+        for record in records().values()
+        for each in record.entries.values()
+    ]
+
+
+def markdown() -> str:
+    """Return the bytes of all kernels, as docs/kernels.md has them."""
+    lines = [
+        "| kernel | computes | bytes an output | as a sequence of torch ops | saved |",
+        "|---|---|---|---|---|",
+    ]
+    for record in records().values():
+        for each in record.entries.values():
+            moved, unfused, saved = _bytes(each)
+            lines.append(f"| `{each.name}` | {record.formula} | {moved} | {unfused} | {saved} |")
+    return "\n".join(lines)
+
+
+def _bytes(each: Entry) -> tuple[str, str, str]:
+    saved = 1.0 - each.bytes_moved / each.bytes_unfused
+    return f"{each.bytes_moved:g}", f"{each.bytes_unfused:g}", f"{saved:.0%}"
+
+
+def verdicts(found: Sequence[Verdict]) -> list[dict[str, str]]:
+    """Return a row a kernel of what `verify` found; registers are the most of all targets."""
+    return [
+        {
+            "kernel": each.name,
+            "passes": "yes" if each.passed else "NO",
+            "registers": str(max(each.registers.values(), default="")),
+            "occupancy": f"{min(each.occupancy.values(), default=0.0):.0%}",
+            **{
+                f"{target}, twin": f"{each.sass.get(target, 0):.2f}, "
+                f"{each.sass_twin.get(target, 0):.2f}"
+                for target in COUNTED
+            },
+            "error, allowed": f"{each.max_error:.2g}, {each.tolerance:.2g}",
+            "coverage": f"{each.coverage:.0%}",
+        }
+        for each in found
+    ]
+
+
+def summary(found: Sequence[Verdict]) -> str:
+    """Say how many pass, and what failed."""
+    passed = sum(each.passed for each in found)
+    head = (
+        f"{passed} of {len(found)} kernels pass (machine instructions per output element; "
+        f"registers and occupancy: the worst of {', '.join(TARGETS)})"
+    )
+    return "\n".join((head, *(f"{each.name}: {told}" for each in found for told in each.failures)))
+
+
+def machine_code(name: str, target: str, twin: bool) -> str:
+    """Return an entry's machine code with how often each line runs, and the sums.
+
+    Raises:
+        ConfigError: no such entry or target.
+        KernelError: a tool is missing.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"--target: got {target!r}, expected one of {', '.join(TARGETS)}")
+    (record, names), = ops_of([name])  # fmt: skip
+    if name not in names:
+        raise ConfigError(f"{name!r} is an op; name one of its entries: {', '.join(sorted(names))}")
+    asked = entry(name)
+    both = {False: assemble(record.text, target), True: compiled(record.op, target)}
+    code = {which: sass.functions(each.cubin)[name] for which, each in both.items()}
+    times = code[twin].times(asked.trips)
+    lines = [f"{t:6g}  {line}" for t, line in zip(times, code[twin].lines, strict=True)]
+    sums = {which: each.executed(asked.trips) for which, each in code.items()}
+    per = asked.outputs_per_thread
+    lines.append(
+        f"{target}: {sums[False]:g} instructions a thread, {sums[False] / per:.2f} an output; "
+        f"CUDA twin {sums[True]:g}, {sums[True] / per:.2f}"
+    )
+    return "\n".join(lines)

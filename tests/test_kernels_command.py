@@ -1,0 +1,102 @@
+"""The commands `livesd kernels ...`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lsd.kernels import driver
+from lsd.kernels.records import records
+from lsd.lab.ptx import toolchain, verify
+from lsd.lab.ptx.verify import Verdict
+from lsd.pipeline.cli import app
+from lsd.pipeline.errors import KernelError
+
+
+def livesd(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["kernels", *arguments])
+
+
+def test_help_lists_the_commands_with_examples() -> None:
+    shown = livesd("--help").output
+    for command in ("list", "verify", "sass", "bench"):
+        assert command in shown
+        assert "Example: livesd kernels" in livesd(command, "--help").output
+
+
+def test_list_names_every_kernel_with_the_bytes_that_it_saves() -> None:
+    rows = [line.split("\t") for line in livesd("list").output.splitlines()]
+    names = [name for record in records().values() for name in record.entries]
+    assert [row[0] for row in rows[1:]] == names
+    assert all(row[5].endswith("%") for row in rows[1:])
+
+
+def test_list_as_markdown_is_a_table() -> None:
+    lines = livesd("list", "--markdown").output.splitlines()
+    assert all(line.startswith("| ") or line == "|---|---|---|---|---|" for line in lines)
+
+
+def verdict(name: str, *failures: str) -> Verdict:
+    return Verdict(name, ["sm_80"], {"sm_80": 20}, failures=list(failures), coverage=1.0)
+
+
+@pytest.fixture
+def proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every kernel pass, but luma_u8."""
+
+    def pretend(record: Any) -> list[Verdict]:
+        return [
+            verdict(name, *(["too slow"] if name == "luma_u8" else [])) for name in record.entries
+        ]
+
+    monkeypatch.setattr(verify, "verify", pretend)
+
+
+@pytest.mark.usefixtures("proven")
+def test_verify_prints_what_the_issue_asks_for() -> None:
+    done = livesd("verify", "warp_f32", "--json")
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert found["pass"] is True
+    (kernel,) = found["kernels"]
+    assert kernel.keys() >= {
+        "name", "pass", "targets", "registers", "spills", "sass", "sass_twin", "max_error",
+        "tolerance", "coverage",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("proven")
+def test_kernel_that_fails_is_told_and_makes_the_whole_fail() -> None:
+    done = livesd("verify")
+    assert done.exit_code == 1
+    assert "luma_u8: too slow" in done.output
+    count = sum(len(record.entries) for record in records().values())
+    assert f"{count - 1} of {count} kernels pass" in done.output
+
+
+def test_unknown_kernel_gets_a_suggestion() -> None:
+    done = livesd("verify", "temporal_blnd")
+    assert done.exit_code == 2
+    assert "did you mean 'temporal_blend'?" in done.output
+
+
+def test_bench_without_a_card_says_so_and_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "why_not", lambda: "no driver")
+    done = livesd("bench")
+    assert (done.exit_code, done.output) == (0, "no kernel was timed: no driver\n")
+
+
+def test_sass_shows_how_often_each_line_runs() -> None:
+    try:
+        toolchain.tool("nvcc")
+    except KernelError as error:
+        pytest.skip(str(error))
+    lines = livesd("sass", "luma_u8").output.splitlines()
+    assert lines[-1].startswith("sm_80: ")
+    assert "CUDA twin" in lines[-1]
+    assert any(line.split()[0] == "0" for line in lines)  # the loop that no inner thread enters
+    assert livesd("sass", "luma").exit_code == 2
+    assert "expected one of sm_80" in livesd("sass", "luma_u8", "--target", "sm_75").output
