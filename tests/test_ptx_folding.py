@@ -10,11 +10,12 @@ import pytest
 from ptx_text import kernel
 
 from lsd.lab.ptx.executor import Program
-from lsd.lab.ptx.folding import Comparison, compare, tool
+from lsd.lab.ptx.folding import Comparison, compare
 from lsd.lab.ptx.forms import FORMS, Form
 from lsd.lab.ptx.irregular import HANDLERS
 from lsd.lab.ptx.single import forms
 from lsd.lab.ptx.syntax import SIZES
+from lsd.lab.ptx.toolchain import tool
 from lsd.pipeline.errors import KernelError
 
 pytestmark = pytest.mark.slow

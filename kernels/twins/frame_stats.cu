@@ -99,7 +99,7 @@ __device__ __forceinline__ void frame_stats(const T* __restrict__ x, float* __re
     const int tile_column = blockIdx.x * 128, column = tile_column + 4 * lane;
     const int first_row = blockIdx.y * row_steps * kWarps + warp;
     const bool inside = column < columns;
-    const int steps = min(max((rows - first_row + kWarps - 1) >> 3, 0), row_steps);
+    const int steps = min((rows - first_row + kWarps - 1) >> 3, row_steps);
     const int width = max(min(4, columns - column), 0);
     const float values = static_cast<float>(3 * width * steps);
     const int plane = rows * columns;

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from lsd.lab.ptx import toolchain
 from lsd.lab.ptx.forms import Form
 from lsd.lab.ptx.single import BATCH, STEP, Item, executed, forms, module
 from lsd.lab.ptx.syntax import SIZES
-from lsd.pipeline.errors import KernelError
 
 _FLOATS = (0x00000000, 0x80000000, 0x3F800000, 0xBF800000, 0x7F800000, 0xFF800000, 0x7FC00000,
            0x7F800001, 0xFFFFFFFF, 0x00000001, 0x807FFFFF, 0x00800000, 0x7F7FFFFF, 0x3F000000,
@@ -163,8 +160,8 @@ def _machine_code(text: str) -> list[list[tuple[str, int]]]:
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder) / "fold.ptx", Path(folder) / "fold.cubin"
         source.write_text(text)
-        _call(tool("ptxas"), "-O3", "-arch=sm_80", str(source), "-o", str(binary))
-        listing = _call(tool("nvdisasm"), "-c", "-hex", str(binary))
+        toolchain.run("ptxas", "-O3", "-arch=sm_80", str(source), "-o", str(binary))
+        listing = toolchain.run("nvdisasm", "-c", "-hex", str(binary))
     codes: dict[int, list[tuple[str, int]]] = {}
     for part in listing.split("\n.text.batch")[1:]:
         number = int(re.match(r"\d+", part).group())  # type: ignore[union-attr]
@@ -173,32 +170,6 @@ def _machine_code(text: str) -> list[list[tuple[str, int]]]:
             for m in _CODE.finditer(part)
         ]
     return [codes[number] for number in sorted(codes)]
-
-
-def tool(name: str) -> Path:
-    """Return where a tool of NVIDIA's wheels is, or one on the PATH.
-
-    Raises:
-        KernelError: it is not installed.
-    """
-    wheels = find_spec("nvidia")
-    for folder in (wheels.submodule_search_locations or ()) if wheels else ():
-        path = Path(folder) / "cu13" / "bin" / name
-        if path.exists():
-            return path
-    found = shutil.which(name)
-    if found is None:
-        raise KernelError(
-            f"{name} is not installed; pip install nvidia-cuda-nvcc nvidia-cuda-nvdisasm"
-        )
-    return Path(found)
-
-
-def _call(program: Path, *arguments: str) -> str:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise KernelError(f"{program.name}: {done.stderr.strip()[:2000] or done.stdout[:2000]}")
-    return done.stdout
 
 
 def _stored(code: list[tuple[str, int]]) -> dict[int, int]:

@@ -24,7 +24,7 @@ SIZES = [
     ("ragged, two tiles", 19, 131),
     ("a tile and a quad", 11, 132),
     ("large 256x256", 256, 256),
-    ("large 515x260, two rows a warp", 515, 260),
+    ("large 779x260, three rows a warp", 779, 260),
     ("large 263x501, two rows a warp", 263, 501),
 ]
 

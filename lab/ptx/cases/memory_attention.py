@@ -44,7 +44,7 @@ def cases() -> list[Case]:
     found = []
     for dtype in (np.float32, np.float16):
         found += [_case(_random(*size, dtype)) for size in SIZES]
-        found += [_case(bank) for bank in _hard(dtype)]
+        found += [_case(bank) for bank in (*_hard(dtype), *_sought(dtype))]
     return found
 
 
@@ -89,6 +89,17 @@ def _hard(dtype: Any) -> list[Bank]:
         small = usual.keys * np.float32(1e-13)
         banks.append(usual._replace(name="keys below epsilon", keys=small))
         banks.append(usual._replace(name="large keys", keys=usual.keys * np.float32(1e17)))
+    return banks
+
+
+def _sought(dtype: Any) -> list[Bank]:
+    """The best key in every warp's hands, and in every place of its four."""
+    usual = _random("", 33, 9, 8, 0.05, dtype)
+    banks = []
+    for warp in range(8):
+        keys = usual.keys.copy()
+        keys[4 * warp + warp % 4] = 2.0 * usual.query
+        banks.append(usual._replace(name=f"the best key with warp {warp}", keys=keys))
     return banks
 
 

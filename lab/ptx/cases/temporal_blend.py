@@ -84,10 +84,12 @@ def _bad(dtype: Any, width: int = 8) -> Given:
 
 
 def _bad_past(width: int, dtype: Any) -> Given:
-    """Every pixel of the past is bad, in every plane and lane, and would weigh."""
-    given = _given((4, width), (4, width), dtype)
+    """The past is bad in every plane and lane, or in every other one, and would weigh."""
+    given = _given((5, width), (5, width), dtype)
     for row, bad in enumerate((np.nan, np.inf, -np.inf)):
         given.previous[0, :, row] = bad
+    given.previous[0, :, 3, ::2] = np.nan
+    given.previous[0, :, 4, 1::2] = np.nan
     return given._replace(weight=0.4 + 0.3 * np.abs(given.weight))
 
 

@@ -1,4 +1,4 @@
-"""Cases of warp: one channel to four, flows that leave the picture, NaN."""
+"""Cases of warp: one channel to five, flows that leave the picture, NaN."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cases() -> list[Case]:
     found = []
     for size in _SIZES:
         flow = smooth_flow(size, 3.0)
-        for channels in (1, 3, 4):
+        for channels in (1, 3, 4, 5):
             found.append(_case(f"{size[0]}x{size[1]}x{channels}", _floats(size, channels), flow))
         found.append(_case(f"{size[0]}x{size[1]}x4", _bytes(size), flow))
     for picture in (_floats((24, 40), 3), _bytes((24, 40))):
