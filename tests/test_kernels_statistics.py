@@ -205,14 +205,14 @@ def test_frame_stats_refuses_more_rows_than_a_grid_holds():
 @pytest.mark.parametrize(
     ("plan", "buffers", "aligned", "ragged"),
     [
-        (memory_attention.plan, recall_buffers, (9, 128, 4), (9, 127, 4)),
+        (memory_attention.plan, recall_buffers, (9, 1024, 4), (9, 1023, 4)),
         (memory_attention.plan, recall_buffers, (99, 4, 256), (99, 4, 255)),
-        (moment_match.plan, match_buffers, (32, 128), (32, 127)),
+        (moment_match.plan, match_buffers, (64, 1024), (64, 1023)),
         (frame_stats.plan, stats_buffers, (32, 128), (32, 127)),
     ],
 )
 def test_rows_of_fours_are_taken_four_at_a_time(plan, buffers, aligned, ragged, dtype):
-    # a result cannot tell; one at a time takes a quarter more at least, and up to ten times as long
+    # only the time tells; what both ways have to do anyway keeps the factor small
     spent = [_instructions(plan(**buffers(*size, dtype=dtype))) for size in (aligned, ragged)]
     assert 1.2 * spent[0] < spent[1]
 
