@@ -113,8 +113,8 @@ def entry(name: str) -> Entry:
 
 
 def _record(file: str) -> Record:
-    table = tomllib.loads((ptx_folder() / file).read_text(encoding="utf-8"))
     try:
+        table = tomllib.loads((ptx_folder() / file).read_text(encoding="utf-8"))
         entries = {name: _entry(name, fields) for name, fields in table.pop("entries").items()}
         return Record(op=file[: -len(".toml")], entries=entries, **table)
     except (KeyError, TypeError, ValueError) as error:

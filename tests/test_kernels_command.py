@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from lsd.kernels import driver
-from lsd.kernels.records import records
-from lsd.lab.ptx import toolchain, verify
+from lsd.kernels.records import TARGETS, records
+from lsd.lab.ptx import on_card, toolchain, verify
 from lsd.lab.ptx.verify import Verdict
 from lsd.pipeline.cli import app
 from lsd.pipeline.errors import KernelError
@@ -40,7 +41,10 @@ def test_list_as_markdown_is_a_table() -> None:
 
 
 def verdict(name: str, *failures: str) -> Verdict:
-    return Verdict(name, ["sm_80"], {"sm_80": 20}, failures=list(failures), coverage=1.0)
+    return Verdict(
+        name, ["sm_80"], {"sm_80": 20}, occupancy={"sm_80": 0.75}, failures=list(failures),
+        coverage=1.0,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -69,12 +73,30 @@ def test_verify_prints_what_the_issue_asks_for() -> None:
 
 
 @pytest.mark.usefixtures("proven")
+def test_verify_shows_every_target_when_asked() -> None:
+    head, row = (line.split("\t") for line in livesd("verify", "warp_f32").stdout.splitlines()[:2])
+    assert "sm_80" not in head
+    shown = livesd("verify", "warp_f32", "--targets").stdout.splitlines()[:2]
+    head, row = (line.split("\t") for line in shown)
+    assert head[-6:] == list(TARGETS)
+    assert row[head.index("sm_80")] == "20, 75%"
+
+
+@pytest.mark.usefixtures("proven")
 def test_kernel_that_fails_is_told_and_makes_the_whole_fail() -> None:
     done = livesd("verify")
     assert done.exit_code == 1
     assert "luma_u8: too slow" in done.output
     count = sum(len(record.entries) for record in records().values())
     assert f"{count - 1} of {count} kernels pass" in done.output
+
+
+def test_error_without_end_is_null_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = Verdict("luma_u8", max_error=math.inf, failures=["off by inf, allowed 0"])
+    monkeypatch.setattr(verify, "verify", lambda record: [nan])
+    done = livesd("verify", "luma", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["kernels"][0]["max_error"] is None
 
 
 def test_unknown_kernel_gets_a_suggestion() -> None:
@@ -87,6 +109,35 @@ def test_bench_without_a_card_says_so_and_is_no_failure(monkeypatch: pytest.Monk
     monkeypatch.setattr(driver, "why_not", lambda: "no driver")
     done = livesd("bench")
     assert (done.exit_code, done.output) == (0, "no kernel was timed: no driver\n")
+
+
+def bench_with(monkeypatch: pytest.MonkeyPatch, *failed: str) -> Any:
+    """Run the bench on a pretended card with one kernel."""
+    found = on_card.Verdict("luma", 3, failed, on_card.Speed("large", 4.0, 50.0, 0.25))
+    monkeypatch.setattr(driver, "why_not", lambda: "")
+    monkeypatch.setattr(driver, "device", lambda index: PretendedCard())
+    monkeypatch.setattr(on_card, "verdicts", lambda card: [found])
+    return livesd("bench")
+
+
+class PretendedCard:
+    name = "Pretended card"
+
+    def bandwidth(self) -> float:
+        return 2e11
+
+
+def test_bench_tells_time_and_share_of_the_cards_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = bench_with(monkeypatch)
+    assert done.exit_code == 0
+    assert "Pretended card, 200 GB/s at best" in done.output
+    assert "large in 4.0 us, 50 GB/s, 25% of the card's best" in done.output
+
+
+def test_kernel_that_is_wrong_on_the_card_fails_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = bench_with(monkeypatch, "odd: off by 1, allowed 0")
+    assert done.exit_code == 1
+    assert "off by 1, allowed 0" in done.output
 
 
 def test_sass_shows_how_often_each_line_runs() -> None:

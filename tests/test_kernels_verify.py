@@ -46,11 +46,15 @@ def luma(change: tuple[str, str] | None = None, **fields: Any) -> Record:
     if change is not None:
         assert change[0] in text
         text = text.replace(*change)
-    entry = replace(known.entries["luma_u8"], **fields)
+    return changed(known, text, {"luma_u8": replace(known.entries["luma_u8"], **fields)})
+
+
+def changed(known: Record, text: str, entries: dict[str, Entry]) -> Record:
+    """Return a record with another text and other entries."""
     record = Changed(**{
         name: getattr(known, name)
         for name in ("op", "summary", "formula", "reference", "tolerance", "why")
-    }, entries={"luma_u8": entry})  # fmt: skip
+    }, entries=entries)  # fmt: skip
     TEXTS[id(record)] = text
     return record
 
@@ -71,7 +75,8 @@ def test_the_kernel_as_it_is_has_no_failure() -> None:
         ({"registers": 10}, "sm_80: takes 18 registers a thread, its budget is 10"),
         ({"shared": 64}, "takes 0 bytes of shared memory, its record says 64"),
         ({"sass": {"sm_80": 3.0, "sm_90": 3.0}}, "per output, its budget is 3.0"),
-        ({"trips": ()}, "the machine code has 1 loops, the record's `trips` 0"),
+        ({"trips": ()}, "the PTX: the machine code has 1 loops, the record's `trips` 0"),
+        ({"trips": ()}, "its CUDA twin: the machine code has 1 loops, the record's `trips` 0"),
         ({"block": (64, 2, 1)}, "its block is .reqntid 32, 4, 1 in the PTX, (64, 2, 1)"),
         ({"params": (("pixels", "ptr"),)}, "its parameters are u64 pixels, u64 out"),
     ],
@@ -100,6 +105,34 @@ def test_kernel_that_does_more_than_its_twin_is_told() -> None:
     extra = 20 * "mad.lo.u32 %sum0, %sum0, %sum1, %sum2;\n"
     told = failures(luma((store, extra + store)))
     assert "its CUDA twin 18.50" in told
+
+
+def test_fault_is_told_of_the_launch_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lsd.lab.ptx.cases import moment_match as module
+
+    case = next(each for each in module.cases() if "f32" in launched(each))
+    monkeypatch.setattr(module, "cases", lambda: [case])
+    known = records()["moment_match"]
+    # lanes read beyond the sums that the block has in shared memory
+    text = known.text.replace("and.b32 %slot, %thread, 15;", "and.b32 %slot, %thread, 31;", 1)
+    found = {each.name: "\n".join(each.failures) for each in verify.verify(
+        changed(known, text, known.entries)
+    )}  # fmt: skip
+    assert "bounds" in found["moment_match_stats_f32"]
+    assert "bounds" not in found["moment_match_f32"]
+
+
+def launched(case: Case) -> str:
+    return " ".join(launch.entry for launch in case.build()[1])
+
+
+def test_missing_tool_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Path:
+        raise KernelError(f"{name} is not here")
+
+    monkeypatch.setattr(toolchain, "tool", missing)
+    with pytest.raises(KernelError, match="ptxas is not here"):
+        verify.verify(luma())
 
 
 def test_line_that_no_case_executes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +171,14 @@ def test_local_memory_is_an_error() -> None:
         assemble(LOCAL, "sm_80")
 
 
+def test_spilled_registers_are_an_error() -> None:
+    known, block = records()["frame_stats"].text, ".reqntid 256, 1, 1"
+    assert block in known
+    cramped = known.replace(block, f"{block}\n.maxnreg 24")
+    with pytest.raises(KernelError, match=r"(?s)ptxas refuses.*Registers are spilled"):
+        assemble(cramped, "sm_80")
+
+
 def test_what_ptxas_says_is_read_by_entry() -> None:
     said = """
 ptxas info    : Compiling entry function 'a' for 'sm_80'
@@ -169,7 +210,7 @@ NESTED = """
 
 def test_instructions_of_loops_count_by_their_trips() -> None:
     function = sass.parse(NESTED)["f"]
-    assert function.loops == ((1, 4), (2, 3))
+    assert [(loop.first, loop.last) for loop in function.loops] == [(1, 4), (2, 3)]
     assert function.executed([5, 3]) == 1 + 5 * 2 + 15 * 2 + 1
     assert function.executed([0, 0]) == 2
 
@@ -177,7 +218,8 @@ def test_instructions_of_loops_count_by_their_trips() -> None:
 @pytest.mark.parametrize(
     ("registers", "threads", "shared", "share"),
     [(32, 256, 0, 1.0), (40, 256, 0, 0.75), (33, 128, 0, 0.75), (255, 1024, 0, 0.0),
-     (32, 32, 0, 0.5), (32, 128, 32 * 1024, 0.25)],
+     (32, 32, 0, 0.5), (32, 128, 32 * 1024, 0.25),
+     (34, 64, 0, 0.75), (16, 64, 6275, 0.6875)],
 )  # fmt: skip
 def test_occupancy_of_sm_80(registers: int, threads: int, shared: int, share: float) -> None:
     assert occupancy("sm_80", registers, threads, shared) == share

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ptx_text import LOAD, STORE, kernel, launch, words
+from typer.testing import CliRunner
 
 from lsd.kernels.records import records
 from lsd.lab.ptx import mutate as mutate_module
 from lsd.lab.ptx.case import Case, fresh
 from lsd.lab.ptx.executor import Program, Violation
 from lsd.lab.ptx.mutants import Mutant, changes, mutants
-from lsd.lab.ptx.mutate import equivalents, mutate
+from lsd.lab.ptx.mutate import Progress, equivalents, mutate, progress_line
 from lsd.lab.ptx.schema import schema
 from lsd.lab.ptx.score import Score, Verdict, told
 from lsd.lab.ptx.suite import Suite
+from lsd.pipeline.cli import app
 from lsd.pipeline.errors import ConfigError, KernelError
 
 # y[t] = x[t ^ 1] + 3 for the first 20 threads, by way of shared memory
@@ -194,6 +199,18 @@ def test_sample_of_a_kernel_is_drawn_by_its_seed_and_mostly_dies() -> None:
     assert score.passes, [told(each, "luma") for each in score.survivors]
 
 
+@pytest.mark.slow
+def test_processes_judge_as_one_alone_does_and_tell_how_far_they_are() -> None:
+    told_of: list[Progress] = []
+    many = list(mutate(["luma", "warp"], 6, 7, 2, told_of.append))
+    (alone,) = mutate(["luma"], 6, 7, 1)
+    assert sorted(score.op for score in many) == ["luma", "warp"]
+    assert next(score for score in many if score.op == "luma") == alone
+    assert told_of[0] == Progress(0, 12, None)
+    assert [each.done for each in told_of] == sorted(each.done for each in told_of)
+    assert told_of[-1] == Progress(12, 12, 0.0)
+
+
 def test_unknown_kernel_is_refused() -> None:
     with pytest.raises(ConfigError, match="no kernel 'lumen'"):
         list(mutate(["lumen"], 1, 0, 1))
@@ -238,3 +255,54 @@ def test_equivalent_that_dies_is_a_wrong_declaration() -> None:
 
 def test_survivor_is_told_with_its_line_and_text() -> None:
     assert told(verdict(None), "op") == "op.ptx:9 k: bar.sync 0; dropped"
+
+
+# the command
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that runs the command, as if the ops had such verdicts."""
+
+    def run(verdicts: dict[str, tuple[Verdict, ...]], *arguments: str) -> Any:
+        def pretend(*_: Any) -> Any:
+            yield from (Score(op, 20, found) for op, found in verdicts.items())
+
+        monkeypatch.setattr(mutate_module, "mutate", pretend)
+        return CliRunner().invoke(app, ["kernels", "mutate", *arguments])
+
+    return run
+
+
+def test_command_lists_survivors_and_passes_where_nine_in_ten_die(
+    tried: Callable[..., Any],
+) -> None:
+    done = tried({"warp": (*[verdict("wrong")] * 9, verdict(None)), "luma": (verdict("race"),)})
+    assert done.exit_code == 0
+    rows = [line.split("\t")[:6] for line in done.stdout.splitlines()]
+    assert rows[1:3] == [
+        ["luma", "1 of 20", "1", "0", "0", "100.0%"],
+        ["warp", "10 of 20", "9", "0", "1", "90.0%"],
+    ]
+    assert "survived: warp.ptx:9 k: bar.sync 0; dropped" in done.stdout
+
+
+def test_command_fails_where_too_few_die_or_a_declaration_is_wrong(
+    tried: Callable[..., Any],
+) -> None:
+    assert tried({"luma": (verdict("wrong"), verdict(None))}).exit_code == 1
+    stale = tried({"luma": (verdict("wrong", "nobody sees it"),)})
+    assert stale.exit_code == 1
+    assert "declared equivalent, but dies: luma.ptx:9" in stale.stdout
+
+
+def test_command_prints_json(tried: Callable[..., Any]) -> None:
+    done = tried({"luma": (verdict("wrong"), verdict(None, "as before"))}, "--json", "--seed", "3")
+    found = json.loads(done.stdout)
+    assert (found["pass"], found["seed"]) == (True, 3)
+    assert found["kernels"][0]["equivalent"][0]["reason"] == "as before"
+
+
+def test_progress_says_what_is_left() -> None:
+    assert progress_line(Progress(0, 480, None)) == "0 of 480 mutants"
+    assert progress_line(Progress(120, 480, 312.0)) == "120 of 480 mutants, about 5 min left"

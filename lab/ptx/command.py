@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lsd.pipeline.terminal import print_json, print_rows, reported, say, tell
+
+if TYPE_CHECKING:
+    from lsd.lab.ptx.score import Score
 
 kernels = typer.Typer(
     help="The PTX kernels and their proof, with and without a card.",
@@ -42,7 +48,13 @@ def list_kernels(
 
 @kernels.command()
 @reported()
-def verify(names: Names = None, as_json: AsJson = False) -> None:
+def verify(
+    names: Names = None,
+    as_json: AsJson = False,
+    by_target: Annotated[
+        bool, typer.Option("--targets", help="Show registers and occupancy on every target too")
+    ] = False,
+) -> None:
     """Prove kernels without a card: assemble, count beside the CUDA twin, execute on the CPU.
 
     Exit code 1 when one fails. Example: livesd kernels verify denoise_step
@@ -61,7 +73,7 @@ def verify(names: Names = None, as_json: AsJson = False) -> None:
         found: dict[str, Any] = {"pass": passed, "kernels": [each.to_json() for each in verdicts]}
         print_json(found)
     else:
-        print_rows(tables.verdicts(verdicts))
+        print_rows(tables.verdicts(verdicts, by_target))
         tell(tables.summary(verdicts))
     if not passed:
         raise typer.Exit(1)
@@ -82,14 +94,9 @@ def mutate(
     Exit code 1 when fewer than nine in ten of an op's mutants die, those declared equivalent
     left out. Without --sample it takes most of an hour. Example: livesd kernels mutate luma
     """
-    from lsd.lab.ptx.mutate import mutate as tried
     from lsd.lab.ptx.score import told
-    from lsd.pipeline.devices import cores
 
-    scores = []
-    for score in tried(names or (), sample, seed, cores()):
-        say(f"{score.op}: {score.killed} of {len(score.verdicts)} mutants died")
-        scores.append(score)
+    scores = _tried(names or (), sample, seed)
     passed = all(each.passes for each in scores)
     if as_json:
         found = [each.as_json() for each in scores]
@@ -103,6 +110,26 @@ def mutate(
                 tell(f"declared equivalent, but dies: {told(verdict, score.op)}")
     if not passed:
         raise typer.Exit(1)
+
+
+def _tried(names: Sequence[str], sample: int | None, seed: int) -> list[Score]:
+    """Try mutants, and show how far it is."""
+    from lsd.lab.drift.runner import interruptible
+    from lsd.lab.ptx.mutate import mutate, progress_line
+    from lsd.pipeline.devices import cores
+    from lsd.pipeline.progress import Line
+
+    line = Line(sys.stderr, plain_period_s=30.0)
+    trial = mutate(names, sample, seed, cores(), lambda now: line.show(progress_line(now)))
+    scores = []
+    try:
+        with interruptible(), closing(trial):
+            for score in trial:
+                line.say(f"{score.op}: {score.killed} of {len(score.verdicts)} mutants died")
+                scores.append(score)
+    finally:
+        line.clear()
+    return sorted(scores, key=lambda each: each.op)
 
 
 @kernels.command()
@@ -126,7 +153,8 @@ def sass(
 def bench() -> None:
     """Run every kernel on this machine's card: microseconds, GB/s, share of its bandwidth.
 
-    Example: livesd kernels bench
+    Exit code 1 when one is not as its torch twin; without a card there is nothing to time, and
+    that is no failure. Example: livesd kernels bench
     """
     from lsd.kernels import driver
 
@@ -138,5 +166,9 @@ def bench() -> None:
 
     card = driver.device(0)
     tell(f"{card.name}, {card.bandwidth() / 1e9:.0f} GB/s at best")
+    passed = True
     for verdict in verdicts(card):
+        passed = passed and not verdict.failed
         tell(f"{verdict.op:<18} {verdict.failed[0] if verdict.failed else verdict.speed}")
+    if not passed:
+        raise typer.Exit(1)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
+import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from itertools import groupby, islice
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from lsd.kernels.records import ptx_folder
+from lsd.lab.drift.wording import duration
+from lsd.lab.ptx.crew import spread
 from lsd.lab.ptx.mutants import Mutant, mutants
 from lsd.lab.ptx.names import ops_of
 from lsd.lab.ptx.schema import schema
@@ -23,9 +25,58 @@ _BATCH = 64
 
 # (line, what it becomes) -> why nobody can tell them apart
 Equivalents = dict[tuple[str, str], str]
+Batch = tuple[str, list[Mutant]]  # op, mutants of one of its entries
 
 
-def mutate(names: Sequence[str], sample: int | None, seed: int, workers: int) -> Iterator[Score]:
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is.
+
+    Attributes:
+        done: mutants that have been tried.
+        of: how many there are to try.
+        left_s: estimate of the seconds that are left; None: too early to say.
+    """
+
+    done: int
+    of: int
+    left_s: float | None
+
+
+def progress_line(now: Progress) -> str:
+    """Say how far it is.
+
+    >>> progress_line(Progress(120, 480, 312.0))
+    '120 of 480 mutants, about 5 min left'
+    """
+    text = f"{now.done} of {now.of} mutants"
+    return text if now.left_s is None else f"{text}, about {duration(now.left_s)} left"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The mutants of an op that are to be tried; `of`: how many it has."""
+
+    op: str
+    of: int
+    drawn: list[Mutant]
+    reasons: Equivalents
+
+    def score(self, causes: dict[Mutant, str | None]) -> Score:
+        verdicts = (
+            Verdict(each, causes[each], self.reasons.get((each.before, each.after), ""))
+            for each in self.drawn
+        )
+        return Score(self.op, self.of, tuple(verdicts))
+
+
+def mutate(
+    names: Sequence[str],
+    sample: int | None,
+    seed: int,
+    workers: int,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> Generator[Score, None, None]:
     """Try mutants of kernels on the kernels' own cases.
 
     Args:
@@ -33,6 +84,7 @@ def mutate(names: Sequence[str], sample: int | None, seed: int, workers: int) ->
         sample: mutants of each op, drawn by `seed`; None: all of them.
         seed: of the draw; the same seed draws the same mutants of the same text.
         workers: processes; 1: none but this one.
+        show: is told how far it is, whenever some mutants are through.
 
     Yields:
         a score an op, when its mutants are through.
@@ -41,24 +93,22 @@ def mutate(names: Sequence[str], sample: int | None, seed: int, workers: int) ->
         ConfigError: no such kernel.
         KernelError: a kernel fails unchanged; a file of equivalents cannot be read.
     """
-    known: dict[str, int] = {}
-    drawn: dict[str, list[Mutant]] = {}
-    reasons: dict[str, Equivalents] = {}
+    trials = {each.op: each for each in _trials(names, sample, seed)}
+    batches = [(op, batch) for op, trial in trials.items() for batch in _batches(trial.drawn)]
+    found: dict[str, dict[Mutant, str | None]] = {op: {} for op in trials}
+    for index, causes in _told(batches, workers, show):
+        op, batch = batches[index]
+        found[op] |= zip(batch, causes, strict=True)
+        if len(found[op]) == len(trials[op].drawn):
+            yield trials[op].score(found[op])
+
+
+def _trials(names: Sequence[str], sample: int | None, seed: int) -> Iterator[_Trial]:
     for record, entries in ops_of(names):
         every = mutants(record.text, record.op)
         chosen = [each for each in every if each.entry in entries]
-        known[record.op] = len(chosen)
-        drawn[record.op] = _drawn(record.op, chosen, sample, seed)
-        reasons[record.op] = equivalents(record.op, every)
-    batches = [(op, batch) for op, chosen in drawn.items() for batch in _batches(chosen)]
-    outcomes = _outcomes(batches, workers)
-    for op, chosen in drawn.items():
-        causes = islice(outcomes, len(chosen))
-        verdicts = (
-            Verdict(each, cause, reasons[op].get((each.before, each.after), ""))
-            for each, cause in zip(chosen, causes, strict=True)
-        )
-        yield Score(op, known[op], tuple(verdicts))
+        drawn = _drawn(record.op, chosen, sample, seed)
+        yield _Trial(record.op, len(chosen), drawn, equivalents(record.op, every))
 
 
 def equivalents(op: str, known: Sequence[Mutant]) -> Equivalents:
@@ -104,23 +154,24 @@ def _batches(chosen: list[Mutant]) -> Iterator[list[Mutant]]:
         yield from (whole[start : start + _BATCH] for start in range(0, len(whole), _BATCH))
 
 
-def _outcomes(batches: list[tuple[str, list[Mutant]]], workers: int) -> Iterator[str | None]:
-    """Yield what kills each mutant, in order."""
-    if workers == 1:
-        for batch in batches:
-            yield from try_batch(*batch)
-        return
-    # spawn: a forked child would inherit threads as locks that nobody holds
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for outcome in pool.map(try_batch, *zip(*batches, strict=True)):
-            yield from outcome
+def _told(
+    batches: list[Batch], workers: int, show: Callable[[Progress], None]
+) -> Iterator[tuple[int, list[str | None]]]:
+    """Yield (index of a batch, what kills its mutants) as they come, and tell how far it is."""
+    of, done, started_s = sum(len(batch) for _, batch in batches), 0, time.monotonic()
+    show(Progress(0, of, None))
+    for index, causes in spread(try_batch, batches, workers):
+        done += len(causes)
+        show(Progress(done, of, (time.monotonic() - started_s) * (of / done - 1)))
+        yield index, causes
 
 
-def try_batch(op: str, batch: list[Mutant]) -> list[str | None]:
+def try_batch(batch: Batch) -> list[str | None]:
     """Return what kills each mutant of an entry; None: nothing does."""
+    op, chosen = batch
     judge = suite(op)
-    entry = judge.program.entries[batch[0].entry].entry
+    entry = judge.program.entries[chosen[0].entry].entry
     return [
         "refused" if isinstance(form, Violation) else judge.verdict(mutant, form)
-        for mutant, form in zip(batch, schema(entry, batch, op), strict=True)
+        for mutant, form in zip(chosen, schema(entry, chosen, op), strict=True)
     ]

@@ -22,7 +22,7 @@ class Speed(NamedTuple):
 
     Attributes:
         name: of the case.
-        us: microseconds, launches back to back.
+        us: microseconds, launches back to back in a captured graph.
         gb_s: what the case's buffers hold over that time; a picture that fits the card's cache
             may be faster than its memory.
         share: of the memory's peak rate; None where the driver does not tell that.

@@ -46,8 +46,13 @@ def _bytes(each: Entry) -> tuple[str, str, str]:
     return f"{each.bytes_moved:g}", f"{each.bytes_unfused:g}", f"{saved:.0%}"
 
 
-def verdicts(found: Sequence[Verdict]) -> list[dict[str, str]]:
-    """Return a row a kernel of what `verify` found; registers are the most of all targets."""
+def verdicts(found: Sequence[Verdict], by_target: bool = False) -> list[dict[str, str]]:
+    """Return a row a kernel of what `verify` found.
+
+    Args:
+        found: of `verify`.
+        by_target: registers and occupancy on every target too, not only the worst of all.
+    """
     return [
         {
             "kernel": each.name,
@@ -61,9 +66,17 @@ def verdicts(found: Sequence[Verdict]) -> list[dict[str, str]]:
             },
             "error, allowed": f"{each.max_error:.2g}, {each.tolerance:.2g}",
             "coverage": f"{each.coverage:.0%}",
+            **(_on_targets(each) if by_target else {}),
         }
         for each in found
     ]
+
+
+def _on_targets(verdict: Verdict) -> dict[str, str]:
+    return {
+        target: f"{verdict.registers.get(target, '')}, {verdict.occupancy.get(target, 0.0):.0%}"
+        for target in TARGETS
+    }
 
 
 def summary(found: Sequence[Verdict]) -> str:

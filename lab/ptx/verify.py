@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from lsd.kernels.records import TARGETS, Entry, Record
-from lsd.lab.ptx import sass
+from lsd.lab.ptx import sass, toolchain
 from lsd.lab.ptx.assemble import Assembled, assemble
 from lsd.lab.ptx.case import Case
 from lsd.lab.ptx.compare import largest_error, share
@@ -37,7 +38,8 @@ class Verdict:
         spills: bytes, over all targets.
         occupancy: 0 to 1, by target.
         sass, sass_twin: executed instructions per output element, by target.
-        max_error: the error that takes the largest share of what its case allows.
+        max_error: the error that takes the largest share of what its case allows; infinite where a
+            NaN or an infinity is missing or too many.
         tolerance: what that case allows.
         coverage: share of the instructions that the cases execute, 0 to 1.
         failures: in words; empty: it passes.
@@ -61,10 +63,14 @@ class Verdict:
         return not self.failures
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as `livesd kernels verify --json` prints it."""
+        """Return the verdict as `livesd kernels verify --json` prints it.
+
+        JSON has no infinity: an infinite `max_error` becomes null.
+        """
         names = ("targets", "registers", "spills", "occupancy", "sass", "sass_twin", "max_error",
                  "tolerance", "coverage", "failures")  # fmt: skip
-        return {"name": self.name, "pass": self.passed} | {n: getattr(self, n) for n in names}
+        found = {"name": self.name, "pass": self.passed} | {n: getattr(self, n) for n in names}
+        return found | ({} if math.isfinite(self.max_error) else {"max_error": None})
 
 
 def verify(record: Record) -> list[Verdict]:
@@ -76,6 +82,8 @@ def verify(record: Record) -> list[Verdict]:
     Raises:
         KernelError: a tool is missing.
     """
+    for name in toolchain.TOOLS:  # or every entry would miss it on every target
+        toolchain.tool(name)
     verdicts = {name: Verdict(name) for name in record.entries}
     for name, told in disagreements(record):
         verdicts[name].failures.append(told)
@@ -134,23 +142,26 @@ def _count(record: Record, verdicts: dict[str, Verdict]) -> None:
                 verdict.failures.append(f"{target}: {error}")
             continue
         for entry, verdict in _each(record, verdicts):
-            try:
-                verdict.sass[target] = _per_output(ours, entry)
-                verdict.sass_twin[target] = _per_output(theirs, entry)
-            except KernelError as error:
-                verdict.failures.append(f"{target}: {error}")
-                continue
-            registers = theirs.entries[entry.name].registers
-            verdict.failures += [
-                f"{target}: {t}" for t in _worse(entry, verdict, target, registers)
-            ]
+            told = list(_counted("the PTX", ours, entry, target, verdict.sass))
+            told += _counted("its CUDA twin", theirs, entry, target, verdict.sass_twin)
+            if not told:
+                registers = theirs.entries[entry.name].registers
+                told = list(_worse(entry, verdict, target, registers))
+            verdict.failures += [f"{target}: {each}" for each in told]
 
 
-def _per_output(code: Assembled, entry: Entry) -> float:
+def _counted(
+    whose: str, code: Assembled, entry: Entry, target: str, into: dict[str, float]
+) -> Iterator[str]:
+    """Put an entry's instructions per output into a table, or yield why there is no such number."""
     found = sass.functions(code.cubin).get(entry.name)
     if found is None:
-        raise KernelError(f"the twin has no function {entry.name}; give it one of that name")
-    return found.executed(entry.trips) / entry.outputs_per_thread
+        yield f"{whose} has no function {entry.name}; give it one of that name"
+        return
+    try:
+        into[target] = found.executed(entry.trips) / entry.outputs_per_thread
+    except KernelError as error:
+        yield f"{whose}: {error}"
 
 
 def _worse(entry: Entry, verdict: Verdict, target: str, twin_registers: int) -> Iterator[str]:
@@ -204,7 +215,7 @@ def _run(
         for launch in launches:
             seen[launch.entry] |= program.run(launch, settings).lines
     except KernelError as problem:
-        verdicts[names[-1]].failures.append(f"{label}: {problem}")
+        verdicts[launch.entry].failures.append(f"{label}: {problem}")
         return
     error, tolerance = largest_error(case, buffers)
     for name in names:

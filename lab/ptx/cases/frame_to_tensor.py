@@ -22,9 +22,11 @@ _SCALINGS = (
     ((2, 4, 8), (7, 33)),
     ((1, 64, 64), (96, 160)),
     ((1, 6, 40), (9, 20)),
+    ((1, 9, 2), (12, 5)),  # higher than wide
     ((2, 8, 12), (4, 4)),
     ((1, 480, 640), (256, 256)),
     ((1, 7, 66), (3, 35)),
+    ((1, 14, 22), (13, 21)),  # steps that round up: the last boxes would end beyond the picture
 )
 _SCALED_ERROR = 1e-5  # of places among up to 640 pixels, times the contrast of neighbours
 _NV12_ERROR = 1e-6
