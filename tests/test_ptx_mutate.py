@@ -227,10 +227,16 @@ def test_equivalent_that_is_no_mutant_is_refused(
 ) -> None:
     monkeypatch.setattr(mutate_module, "ptx_folder", lambda: tmp_path)
     path = tmp_path / "test.equivalents.toml"
-    path.write_text('[[equivalent]]\nreason = "why"\nchanges = [["bar.sync 0;", ""]]\n')
-    assert equivalents("test", mutants(TEXT, "test")) == {("bar.sync 0;", ""): "why"}
+    text = '[[equivalent]]\nreason = "why"\nchanges = [["bar.sync 0;", ""]]\n'
+    path.write_text(text)
+    every = mutants(TEXT, "test")
+    (barrier,) = [each for each in every if each.rule == "barrier"]
+    assert equivalents("test", every) == {barrier: "why"}
+    path.write_text(text + 'entries = ["k"]\n')
+    assert equivalents("test", every) == {barrier: "why"}
+    path.write_text(text + 'entries = ["other"]\n')
     with pytest.raises(KernelError, match=r"test\.equivalents\.toml: .* is no mutant of test"):
-        equivalents("test", [])
+        equivalents("test", every)
 
 
 # the score

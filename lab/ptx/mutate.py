@@ -23,8 +23,7 @@ from lsd.pipeline.errors import KernelError
 # Mutants that are compiled together: 1 to 3 s a batch, where each alone takes 0.3 to 1 s.
 _BATCH = 64
 
-# (line, what it becomes) -> why nobody can tell them apart
-Equivalents = dict[tuple[str, str], str]
+Equivalents = dict[Mutant, str]  # why nobody can tell it from the original
 Batch = tuple[str, list[Mutant]]  # op, mutants of one of its entries
 
 
@@ -63,10 +62,7 @@ class _Trial:
     reasons: Equivalents
 
     def score(self, causes: dict[Mutant, str | None]) -> Score:
-        verdicts = (
-            Verdict(each, causes[each], self.reasons.get((each.before, each.after), ""))
-            for each in self.drawn
-        )
+        verdicts = (Verdict(each, causes[each], self.reasons.get(each, "")) for each in self.drawn)
         return Score(self.op, self.of, tuple(verdicts))
 
 
@@ -114,6 +110,9 @@ def _trials(names: Sequence[str], sample: int | None, seed: int) -> Iterator[_Tr
 def equivalents(op: str, known: Sequence[Mutant]) -> Equivalents:
     """Read which mutants of an op are declared equivalent: `kernels/ptx/<op>.equivalents.toml`.
 
+    A declaration names a line's text and what it becomes, wherever it stands; or, with
+    `entries`, only there.
+
     Args:
         op: name.
         known: its mutants.
@@ -124,14 +123,19 @@ def equivalents(op: str, known: Sequence[Mutant]) -> Equivalents:
     path = ptx_folder() / f"{op}.equivalents.toml"
     if not path.is_file():
         return {}
-    changes = {(each.before, each.after) for each in known}
     found: Equivalents = {}
     try:
         for group in tomllib.loads(path.read_text(encoding="utf-8"))["equivalent"]:
+            places = group.get("entries", {each.entry for each in known})
             for before, after in group["changes"]:
-                if (before, after) not in changes:
+                meant = [
+                    each
+                    for each in known
+                    if (each.before, each.after) == (before, after) and each.entry in places
+                ]
+                if not meant:
                     raise ValueError(f"{before!r} to {after!r} is no mutant of {op}")
-                found[before, after] = str(group["reason"])
+                found |= dict.fromkeys(meant, str(group["reason"]))
     except (KeyError, TypeError, ValueError) as error:
         raise KernelError(
             f"kernels/ptx/{path.name}: not a list of equivalents ({error})"
