@@ -185,12 +185,11 @@ def aquarelle(frame: Array, field: Array, past: Array | None = None) -> Array:
     grey = _luma(soft)[..., None]
     paper = (0.09 * field[..., 2] + 0.03 * field[..., 1])[..., None]
     # no further than the middles of the outer washes: black and white have no rim
-    level = 4.0 * (grey * 1.25 + paper).clip(0.125, 0.875) - 0.5
+    level = 4.0 * ((grey + (soft - grey) * 2.2) * 1.25 + paper).clip(0.125, 0.875) - 0.5
     step = _soft(level - np.floor(level), 0.5, 0.5)
-    wash = (np.floor(level) + step + 0.5) / 4 + (soft - grey) * 2.2
-    pale = 0.5 + 0.5 * np.clip(wash, 0, 1)
-    rim = 4.0 * step * (1.0 - step)  # 1 half way from one wash to the next
-    return np.asarray(np.clip(pale - 0.48 * rim * (1.1 - pale), 0, 1))
+    pale = 0.5 + 0.5 * np.clip((np.floor(level) + step + 0.5) / 4, 0, 1)
+    rim = (4.0 * step * (1.0 - step)).max(axis=2)  # 1 half way from one wash to the next
+    return np.asarray(np.clip(pale - 0.48 * rim[..., None] * (1.1 - pale), 0, 1))
 
 
 _FIRE = ["05030a", "3a0510", "a31508", "f0560a", "ffb52a", "fff3c8"]

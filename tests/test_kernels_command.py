@@ -11,10 +11,9 @@ from typer.testing import CliRunner
 
 from lsd.kernels import driver
 from lsd.kernels.records import TARGETS, records
-from lsd.lab.ptx import on_card, toolchain, verify
+from lsd.lab.ptx import on_card, verify
 from lsd.lab.ptx.verify import Verdict
 from lsd.pipeline.cli import app
-from lsd.pipeline.errors import KernelError
 
 
 def livesd(*arguments: str) -> Any:
@@ -140,11 +139,8 @@ def test_kernel_that_is_wrong_on_the_card_fails_the_bench(monkeypatch: pytest.Mo
     assert "off by 1, allowed 0" in done.output
 
 
+@pytest.mark.usefixtures("nvidia_tools")
 def test_sass_shows_how_often_each_line_runs() -> None:
-    try:
-        toolchain.tool("nvcc")
-    except KernelError as error:
-        pytest.skip(str(error))
     lines = livesd("sass", "luma_u8").output.splitlines()
     assert lines[-1].startswith("sm_80: ")
     assert "CUDA twin" in lines[-1]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lsd.kernels.records import records
-from lsd.lab.ptx import toolchain
 from lsd.lab.ptx.verify import verify
-from lsd.pipeline.errors import KernelError
 
 REQUIRED = {
     "frame_to_tensor", "tensor_to_frame", "denoise_step", "group_norm_silu", "memory_attention",
@@ -15,13 +13,7 @@ REQUIRED = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    for name in toolchain.TOOLS:
-        try:
-            toolchain.tool(name)
-        except KernelError as error:
-            pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("nvidia_tools")
 
 
 @pytest.mark.slow

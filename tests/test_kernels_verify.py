@@ -18,14 +18,7 @@ from lsd.lab.ptx.compare import largest_error
 from lsd.lab.ptx.occupancy import occupancy
 from lsd.pipeline.errors import KernelError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    for name in toolchain.TOOLS:
-        try:
-            toolchain.tool(name)
-        except KernelError as error:
-            pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("nvidia_tools")
 
 
 class Changed(Record):

@@ -48,7 +48,7 @@ def test_what_work_raises_ends_the_others_at_once() -> None:
 
 
 def test_ctrl_c_leaves_no_process_behind() -> None:
-    from lsd.lab.drift.runner import interruptible
+    from lsd.lab.interrupts import interruptible
 
     def press() -> None:
         while len(multiprocessing.active_children()) < 2:

@@ -16,9 +16,8 @@ from lsd.lab.ptx.irregular import HANDLERS
 from lsd.lab.ptx.single import forms
 from lsd.lab.ptx.syntax import SIZES
 from lsd.lab.ptx.toolchain import tool
-from lsd.pipeline.errors import KernelError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nvidia_tools")]
 
 # what ptxas leaves to the card, whatever the operands, or for most of them
 UNFOLDED = re.compile(
@@ -28,15 +27,6 @@ UNFOLDED = re.compile(
     r"|cvt\.rn\.f16\.[us].*|cvt\.rn(?:\.sat)?\.f32\.[us]64"
     r"|cvt\.r[nzmp]i(?:\.sat)?\.(?:[us]8|s16)\..*|cvt\.(?:rmi|rpi)(?:\.sat)?\.[us].*"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    for name in ("ptxas", "nvdisasm"):
-        try:
-            tool(name)
-        except KernelError as error:
-            pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ WIDTH, HEIGHT = 456, 256
 STYLES = len(TEACHERS)
 _TEACHERS = list(TEACHERS.values())
 EMBER, PALETTE = INDEX["ember"], INDEX["palette"]
-# what was learnt late, or drawn anew, is seen more often
+# what was learnt late is seen more often
 _SHARES = dict.fromkeys(("ink", "poster", "blueprint", "solar", "brush", "ember", "palette"), 1.6)
 _SHARES |= {"neon": 2.4, "aquarelle": 2.4}
 _SHARE = np.array([_SHARES.get(name, 1.0) for name in TEACHERS])

@@ -13,10 +13,10 @@ from lsd.kernels.plans.pixels import (
     ROWS,
     Order,
     grid_over,
-    keeps_to_words,
     nv12_pitch,
     pitch_of,
     planes_of,
+    same_size,
 )
 from lsd.pipeline.errors import KernelError
 
@@ -34,13 +34,8 @@ def plan(pixels: Any, out: Any, order: Order = "rgb") -> list[Launch]:
     Raises:
         KernelError: a buffer of another shape, dtype or alignment.
     """
-    planes = planes_of("kernel 'frame_to_tensor': out", out, order)
-    where = f"kernel 'frame_to_tensor_{planes.dtype}': pixels"
-    pitch = pitch_of(where, pixels, planes.batch, planes.height, planes.width)
-    is_vector = keeps_to_words(layout_of(where, pixels), pitch, planes.width)
-    numbers = (planes.width, planes.height, pitch, planes.plane, planes.first, planes.last)
-    args = (pixels, out, *map(np.int32, numbers), np.uint32(is_vector))
-    return [Launch(f"frame_to_tensor_{planes.dtype}", planes.grid, (QUADS, ROWS, 1), args)]
+    way = same_size("frame_to_tensor", ("pixels", pixels), ("out", out), order)
+    return [Launch(way.entry, way.grid, (QUADS, ROWS, 1), (pixels, out, *way.numbers))]
 
 
 def plan_scaled(pixels: Any, out: Any, order: Order = "rgb") -> list[Launch]:

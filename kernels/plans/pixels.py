@@ -45,6 +45,14 @@ class Planes(NamedTuple):
         return grid_over(self.batch, self.height, self.width)
 
 
+class Copy(NamedTuple):
+    """A kernel between pixels and planes of one size: its entry, grid, and numbers."""
+
+    entry: str
+    grid: Dim
+    numbers: tuple[Any, ...]
+
+
 def grid_over(batch: int, height: int, width: int) -> Dim:
     """Return the blocks of QUADS x ROWS threads that cover a batch."""
     return blocks_for(width, VECTOR * QUADS), blocks_for(height, ROWS), batch
@@ -92,6 +100,28 @@ def pitch_of(where: str, buffer: Any, batch: int, height: int, width: int) -> in
             f"{where} has rows of {row} bytes, expected {3 * width} or more for {width} pixels"
         )
     return row
+
+
+def same_size(op: str, pixels: tuple[str, Any], planes: tuple[str, Any], order: Order) -> Copy:
+    """Check pixels and planes of one size, and find a kernel's way between them.
+
+    Args:
+        op: the kernel's; its entries are `<op>_f32` and `<op>_f16`.
+        pixels: what the kernel calls them, and uint8 [B, H, W, 3], or [B, H, pitch] where rows are
+            padded.
+        planes: the same, and float32 or float16 [B, 3, H, W], contiguous, aligned to 4 elements.
+        order: of a pixel's bytes; the planes are red, green, blue.
+
+    Raises:
+        KernelError: a buffer of another shape, dtype or alignment.
+    """
+    found = planes_of(f"kernel '{op}': {planes[0]}", planes[1], order)
+    entry = f"{op}_{found.dtype}"
+    where = f"kernel '{entry}': {pixels[0]}"
+    pitch = pitch_of(where, pixels[1], found.batch, found.height, found.width)
+    is_vector = keeps_to_words(layout_of(where, pixels[1]), pitch, found.width)
+    numbers = (found.width, found.height, pitch, found.plane, found.first, found.last)
+    return Copy(entry, found.grid, (*map(np.int32, numbers), np.uint32(is_vector)))
 
 
 def keeps_to_words(pixels: Layout, pitch: int, width: int) -> bool:

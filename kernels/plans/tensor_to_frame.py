@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from lsd.kernels.plans.buffers import layout_of
 from lsd.kernels.plans.launch import Launch
 from lsd.kernels.plans.pixels import (
     QUADS,
     ROWS,
     Order,
     grid_over,
-    keeps_to_words,
     nv12_pitch,
-    pitch_of,
     planes_of,
+    same_size,
 )
 
 
@@ -31,13 +29,8 @@ def plan(x: Any, out: Any, order: Order = "rgb") -> list[Launch]:
     Raises:
         KernelError: a buffer of another shape, dtype or alignment.
     """
-    planes = planes_of("kernel 'tensor_to_frame': x", x, order)
-    where = f"kernel 'tensor_to_frame_{planes.dtype}': out"
-    pitch = pitch_of(where, out, planes.batch, planes.height, planes.width)
-    is_vector = keeps_to_words(layout_of(where, out), pitch, planes.width)
-    numbers = (planes.width, planes.height, pitch, planes.plane, planes.first, planes.last)
-    args = (x, out, *map(np.int32, numbers), np.uint32(is_vector))
-    return [Launch(f"tensor_to_frame_{planes.dtype}", planes.grid, (QUADS, ROWS, 1), args)]
+    way = same_size("tensor_to_frame", ("out", out), ("x", x), order)
+    return [Launch(way.entry, way.grid, (QUADS, ROWS, 1), (x, out, *way.numbers))]
 
 
 def plan_nv12(x: Any, luma: Any, chroma: Any) -> list[Launch]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,6 +19,7 @@ from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.store import Store
 from lsd.lab.drift.stream import Stream
 from lsd.lab.drift.twins import lyapunov, recovery
+from lsd.lab.interrupts import deaf, interruptible
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.errors import LsdError, StageError
 
@@ -134,7 +133,7 @@ def _work_through(
 ) -> None:
     crew: list[_Worker] = []
     try:
-        with _deaf():
+        with deaf():
             crew += [_hired(config, folder) for _ in range(min(workers, len(runs)))]
         todo = iter(runs)
         for worker in crew:
@@ -236,34 +235,3 @@ def _found(store: Store, run: Run) -> Record:
     if record is None:
         raise StageError(f"{store.path(run)}: was written, but cannot be read; is the disk full?")
     return record
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach, though it goes to all: the parent decides.
-
-    They inherit what is blocked, from their first instant on; here it arrives late.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # when it starts, it unblocks SIGINT in the caller
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt here, whatever it did before."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    except ValueError:  # not in the main thread: nobody presses Ctrl-C there
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

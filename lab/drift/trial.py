@@ -16,10 +16,11 @@ from lsd.lab.drift.gates import Verdict, judge, judge_recorded
 from lsd.lab.drift.protocol import Choice, full, short
 from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.report import About
-from lsd.lab.drift.runner import Progress, execute, interruptible
+from lsd.lab.drift.runner import Progress, execute
 from lsd.lab.drift.stream import diffusion_of, prepared
 from lsd.lab.drift.tables import by_metric, to_json
 from lsd.lab.drift.wording import duration, figure, plural, sentence
+from lsd.lab.interrupts import interruptible
 from lsd.lab.machine import Machine
 from lsd.pipeline.config import PipelineConfig, load_config
 from lsd.pipeline.devices import cores

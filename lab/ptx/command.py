@@ -115,7 +115,7 @@ def mutate(
 
 def _tried(names: Sequence[str], sample: int | None, seed: int) -> list[Score]:
     """Try mutants, and show how far it is."""
-    from lsd.lab.drift.runner import interruptible
+    from lsd.lab.interrupts import interruptible
     from lsd.lab.ptx.mutate import mutate, progress_line
     from lsd.pipeline.devices import cores
     from lsd.pipeline.progress import Line

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from typing import TypeVar
 
+from lsd.lab.interrupts import deaf
 from lsd.pipeline.errors import KernelError
 
 Item = TypeVar("Item")
@@ -50,7 +50,7 @@ def _spread(
     # spawn: a forked child would inherit threads as locks that nobody holds
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
     try:
-        with _deaf():
+        with deaf():
             futures = {pool.submit(work, item): index for index, item in enumerate(items)}
         for future in as_completed(futures):
             yield futures[future], future.result()
@@ -82,20 +82,6 @@ def _own_cache() -> Iterator[None]:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach, though it goes to all: the parent decides."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # when it starts, it unblocks SIGINT in the caller
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
