@@ -34,9 +34,9 @@ def test_list_names_every_kernel_with_the_bytes_that_it_saves() -> None:
     assert all(row[5].endswith("%") for row in rows[1:])
 
 
-def test_list_as_markdown_is_a_table() -> None:
-    lines = livesd("list", "--markdown").output.splitlines()
-    assert all(line.startswith("| ") or line == "|---|---|---|---|---|" for line in lines)
+def test_list_as_markdown_is_a_table_of_five_columns() -> None:
+    for line in livesd("list", "--markdown").output.splitlines():
+        assert line.replace("\\|", "").count("|") == 6, line
 
 
 def verdict(name: str, *failures: str) -> Verdict:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lsd.lab.drift.shocks import SHOCKS
 from lsd.stages.models.weights import FORMAT
-from training import ablation
+from training import ablation, data, precision
 from training.train import LATER_LINES, Trainer, detail_of, later_loss_of, loss_of, read_state
 
 
@@ -74,3 +75,25 @@ def test_table_has_the_worst_shock_and_leaves_empty_what_was_not_measured() -> N
 
 def test_rows_differ_from_each_other() -> None:
     assert len({(row.network, row.changes) for row in ablation.ROWS}) == len(ablation.ROWS)
+
+
+def test_turn_of_hues_leaves_grey_and_contrast_alone() -> None:
+    turn = data._hue_turn(0.7)
+    assert np.allclose(np.full(3, 0.4, np.float32) @ turn, 0.4)
+    assert np.allclose(turn @ turn.T, np.eye(3), atol=1e-6)
+
+
+def test_a_third_of_a_turn_makes_another_primary_of_each() -> None:
+    turn = data._hue_turn(2 * np.pi / 3)
+    assert np.allclose(turn, np.roll(np.eye(3), 1, axis=1), atol=1e-6) or np.allclose(
+        turn, np.roll(np.eye(3), -1, axis=1), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("native", "kind"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_networks_train_in_bfloat16_only_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, kind: torch.dtype
+) -> None:
+    monkeypatch.setattr(precision, "_NATIVE", native)
+    with precision.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == kind

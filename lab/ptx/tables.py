@@ -37,7 +37,8 @@ def markdown() -> str:
     for record in records().values():
         for each in record.entries.values():
             moved, unfused, saved = _bytes(each)
-            lines.append(f"| `{each.name}` | {record.formula} | {moved} | {unfused} | {saved} |")
+            formula = record.formula.replace("|", "\\|")
+            lines.append(f"| `{each.name}` | {formula} | {moved} | {unfused} | {saved} |")
     return "\n".join(lines)
 
 

@@ -154,12 +154,12 @@ def _counted(
     whose: str, code: Assembled, entry: Entry, target: str, into: dict[str, float]
 ) -> Iterator[str]:
     """Put an entry's instructions per output into a table, or yield why there is no such number."""
-    found = sass.functions(code.cubin).get(entry.name)
-    if found is None:
-        yield f"{whose} has no function {entry.name}; give it one of that name"
-        return
     try:
-        into[target] = found.executed(entry.trips) / entry.outputs_per_thread
+        found = sass.functions(code.cubin).get(entry.name)
+        if found is None:
+            yield f"{whose} has no function {entry.name}; give it one of that name"
+        else:
+            into[target] = found.executed(entry.trips) / entry.outputs_per_thread
     except KernelError as error:
         yield f"{whose}: {error}"
 
