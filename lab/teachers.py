@@ -90,8 +90,8 @@ def ink(frame: Array, field: Array, past: Array | None = None) -> Array:
 
 def neon(frame: Array, field: Array, past: Array | None = None) -> Array:
     core = _soft(_edges(frame, 1.5), 0.26, 0.36)
-    hue = _blur(frame, 4.0)
-    t = np.clip(0.5 + 1.5 * (hue[..., 0] - hue[..., 2]) + 0.6 * (_luma(hue) - 0.4), 0, 1)
+    hue = _blur(frame, 5.0)
+    t = np.clip(0.5 + hue[..., 0] - hue[..., 2] + 0.6 * (_luma(hue) - 0.4), 0, 1)
     colour = _ramp(t, ["00e5ff", "3d7bfe", "c810f9", "ff2d95", "ff9a20"])
     light = core * 0.95 + _blur(core, 3.5) * 0.55
     base = _hex("07051a") + 0.08 * frame
@@ -127,8 +127,8 @@ def gold(frame: Array, field: Array, past: Array | None = None) -> Array:
 
 
 def solar(frame: Array, field: Array, past: Array | None = None) -> Array:
-    soft = _blur(frame, 1.5)
-    phase = 2 * np.pi * (1.35 * _luma(soft) + 0.12)
+    soft = _blur(frame, 1.8)
+    phase = 2 * np.pi * (1.2 * _luma(soft) + 0.12)
     shift = np.array([0.0, 2.1, 4.2], np.float32)
     wave = 0.5 + 0.5 * np.cos(phase[..., None] + shift)
     return np.clip(wave * 1.1 - 0.05 + 0.25 * (soft - _luma(soft)[..., None]), 0, 1)
@@ -181,15 +181,16 @@ def charcoal(frame: Array, field: Array, past: Array | None = None) -> Array:
 
 def aquarelle(frame: Array, field: Array, past: Array | None = None) -> Array:
     """Pale washes whose outlines follow the field, with pigment at their rims."""
-    soft = _blur(frame, 2.0)
+    soft = _blur(frame, 2.5)
     grey = _luma(soft)[..., None]
-    paper = (0.09 * field[..., 2] + 0.03 * field[..., 1])[..., None]
+    paper = (0.10 * field[..., 2] + 0.02 * field[..., 1])[..., None]
     # no further than the middles of the outer washes: black and white have no rim
-    level = 4.0 * ((grey + (soft - grey) * 2.2) * 1.25 + paper).clip(0.125, 0.875) - 0.5
-    step = _soft(level - np.floor(level), 0.5, 0.5)
-    pale = 0.5 + 0.5 * np.clip((np.floor(level) + step + 0.5) / 4, 0, 1)
-    rim = (4.0 * step * (1.0 - step)).max(axis=2)  # 1 half way from one wash to the next
-    return np.asarray(np.clip(pale - 0.48 * rim[..., None] * (1.1 - pale), 0, 1))
+    level = 3.0 * (grey * 1.25 + paper).clip(1 / 6, 5 / 6) - 0.5
+    step = _soft(level - np.floor(level), 0.5, 0.6)
+    wash = (np.floor(level) + step + 0.5) / 3 + (soft - grey) * 2.2
+    pale = 0.5 + 0.5 * np.clip(wash, 0, 1)
+    rim = 4.0 * step * (1.0 - step)  # 1 half way from one wash to the next
+    return np.asarray(np.clip(pale - 0.48 * rim * (1.1 - pale), 0, 1))
 
 
 _FIRE = ["05030a", "3a0510", "a31508", "f0560a", "ffb52a", "fff3c8"]
