@@ -22,6 +22,7 @@ from lsd.kernels.plans import group_norm_silu as norm_plan
 from lsd.kernels.plans import luma as luma_plan
 from lsd.kernels.plans import memory_attention as attention_plan
 from lsd.kernels.plans import moment_match as match_plan
+from lsd.kernels.plans import pack_history as pack_plan
 from lsd.kernels.plans import temporal_blend as blend_plan
 from lsd.kernels.plans import tensor_to_frame as frame_plan
 from lsd.kernels.plans import warp as warp_plan
@@ -75,6 +76,21 @@ def luma(frame: Any) -> Any:
     lane = lane_of(frame)
     out = take(lane, frame, (*shape_of(frame)[:3], 1), np.uint8)
     launch_all(luma_plan.plan(frame, out), lane)
+    return out
+
+
+def pack_history(x: Any, source: Any, out: Any = None) -> Any:
+    """Pack a picture and its source's luma: to uint8 [1, H, W, 4].
+
+    Args:
+        x: float [1, 3, H, W] on the card, contiguous.
+        source: uint8 [1, H, W, 3] on the card.
+        out: where to; None: fresh memory.
+    """
+    lane = lane_of(x)
+    if out is None:
+        out = take(lane, x, (1, *shape_of(x)[2:], 4), np.uint8)
+    launch_all(pack_plan.plan(x, source, out), lane)
     return out
 
 
@@ -212,6 +228,7 @@ _FORMS: dict[str, Callable[..., Any]] = {
     "frame_to_tensor": frame_to_tensor,
     "tensor_to_frame": tensor_to_frame,
     "luma": luma,
+    "pack_history": pack_history,
     "denoise_step": denoise_step,
     "group_norm_silu": group_norm_silu,
     "memory_attention": memory_attention,

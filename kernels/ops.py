@@ -28,6 +28,7 @@ __all__ = [
     "luma",
     "memory_attention",
     "moment_match",
+    "pack_history",
     "temporal_blend",
     "tensor_to_frame",
     "warp",
@@ -68,4 +69,5 @@ moment_match = _door(reference.moment_match)
 temporal_blend = _door(reference.temporal_blend)
 frame_stats = _door(reference.frame_stats)
 luma = _door(reference.luma)
+pack_history = _door(reference.pack_history)
 warp = _door(reference.warp)

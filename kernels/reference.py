@@ -61,6 +61,19 @@ def luma(frame: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(grey))[None, :, :, None]
 
 
+def pack_history(x: Tensor, source: Tensor) -> Tensor:
+    """Pack a picture and its source's luma into four bytes a pixel, as the past is kept.
+
+    Args:
+        x: float32 [1, 3, H, W]; values outside [-1, 1] are clamped.
+        source: uint8 [1, H, W, 3] RGB, the captured picture that `x` was made from.
+
+    Returns:
+        uint8 [1, H, W, 4]: `tensor_to_frame` of `x`, then `luma` of `source`.
+    """
+    return torch.cat([tensor_to_frame(x), luma(source)], dim=3)
+
+
 def denoise_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
     """Advance the probability-flow ODE by one Euler step.
 
