@@ -111,8 +111,10 @@ def test_bench_without_a_card_says_so_and_is_no_failure(monkeypatch: pytest.Monk
 
 
 def bench_with(monkeypatch: pytest.MonkeyPatch, *failed: str) -> Any:
-    """Run the bench on a pretended card with one kernel."""
-    found = on_card.Verdict("luma", 3, failed, on_card.Speed("large", 4.0, 50.0, 0.25))
+    """Run the bench on a pretended card: kernels whose twins run there, on the CPU, nowhere."""
+    twins = on_card.TwinTime(90.0, "cuda:0"), on_card.TwinTime(10.0, "CPU"), None
+    speeds = [on_card.Speed(f"luma_{i}", "large", 4.0, 50.0, 0.25, t) for i, t in enumerate(twins)]
+    found = on_card.Verdict("luma", 3, failed, () if failed else tuple(speeds))
     monkeypatch.setattr(driver, "why_not", lambda: "")
     monkeypatch.setattr(driver, "device", lambda index: PretendedCard())
     monkeypatch.setattr(on_card, "verdicts", lambda card: [found])
@@ -130,7 +132,19 @@ def test_bench_tells_time_and_share_of_the_cards_bandwidth(monkeypatch: pytest.M
     done = bench_with(monkeypatch)
     assert done.exit_code == 0
     assert "Pretended card, 200 GB/s at best" in done.output
-    assert "large in 4.0 us, 50 GB/s, 25% of the card's best" in done.output
+    head, *rows = (line.split("\t") for line in done.stdout.splitlines()[1:-1])
+    assert head[2:5] == ["us", "GB/s", "of the card's best"]
+    assert [row[1:5] for row in rows] == [["large", "4.0", "50", "25%"]] * 3
+
+
+def test_bench_tells_the_time_of_the_torch_twin_and_where_it_ran(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head, *rows = (line.split("\t") for line in bench_with(monkeypatch).stdout.splitlines()[1:-1])
+    assert head[5:] == ["torch twin, CPU", "torch twin, cuda:0", "times"]
+    assert [row[5:] for row in rows] == [
+        ["-", "90.0 us", "22.5"], ["10.0 us", "-", "2.5"], ["-", "-", "-"]
+    ]  # fmt: skip
 
 
 def test_kernel_that_is_wrong_on_the_card_fails_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,8 @@ def sass(
 def bench() -> None:
     """Run every kernel on this machine's card: microseconds, GB/s, share of its bandwidth.
 
+    Beside them the time of its torch twin, by torch on the card where this torch has CUDA and the
+    twin runs there, else on the CPU: the columns say which.
     Exit code 1 when one is not as its torch twin; without a card there is nothing to time, and
     that is no failure. Example: livesd kernels bench
     """
@@ -163,13 +165,19 @@ def bench() -> None:
     if why:
         tell(f"no kernel was timed: {why}")
         return
-    from lsd.lab.ptx.on_card import verdicts
+    from lsd.lab.ptx import tables
+    from lsd.lab.ptx.on_card import how_timed, verdicts
 
     card = driver.device(0)
     tell(f"{card.name}, {card.bandwidth() / 1e9:.0f} GB/s at best")
-    passed = True
+    found = []
     for verdict in verdicts(card):
-        passed = passed and not verdict.failed
-        tell(f"{verdict.op:<18} {verdict.failed[0] if verdict.failed else verdict.speed}")
-    if not passed:
+        say(f"{verdict.op}: {verdict.cases} cases run")
+        found.append(verdict)
+    print_rows(tables.speeds([speed for verdict in found for speed in verdict.speeds]))
+    tell(how_timed())
+    failed = [verdict for verdict in found if verdict.failed]
+    for verdict in failed:
+        tell(f"{verdict.op}: {verdict.failed[0]}")
+    if failed:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lsd.kernels.records import TARGETS, Entry, entry, records
 from lsd.lab.ptx import sass
@@ -11,6 +12,9 @@ from lsd.lab.ptx.names import ops_of
 from lsd.lab.ptx.twins import compiled
 from lsd.lab.ptx.verify import COUNTED, Verdict
 from lsd.pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lsd.lab.ptx.on_card import Speed  # takes torch, which a plain list does without
 
 
 def listing() -> list[dict[str, str]]:
@@ -88,6 +92,28 @@ def summary(found: Sequence[Verdict]) -> str:
         f"registers and occupancy: the worst of {', '.join(TARGETS)})"
     )
     return "\n".join((head, *(f"{each.name}: {told}" for each in found for told in each.failures)))
+
+
+def speeds(found: Sequence[Speed]) -> list[dict[str, str]]:
+    """Return a row a kernel of what a card took, and a column for where its twin ran."""
+    places = sorted({each.twin.where for each in found if each.twin is not None})
+    return [
+        {
+            "kernel": each.kernel,
+            "case": each.case,
+            "us": f"{each.us:.1f}",
+            "GB/s": f"{each.gb_s:.0f}",
+            "of the card's best": "" if each.share is None else f"{each.share:.0%}",
+            **{f"torch twin, {place}": _twin_us(each, place) for place in places},
+            "times": f"{each.twin.us / each.us:.1f}" if each.twin else "-",
+        }
+        for each in found
+    ]
+
+
+def _twin_us(speed: Speed, place: str) -> str:
+    twin = speed.twin
+    return f"{twin.us:.1f} us" if twin is not None and twin.where == place else "-"
 
 
 def machine_code(name: str, target: str, twin: bool) -> str:
