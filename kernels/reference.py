@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsd.kernels.measures import FrameStats as FrameStats
+from lsd.kernels.measures import PictureStats as PictureStats
+from lsd.kernels.measures import frame_stats as frame_stats
+from lsd.kernels.measures import picture_stats as picture_stats
 from lsd.kernels.philox import normals
 
 HALF_RANGE = 127.5  # uint8 0..255 <-> float -1..1
@@ -283,87 +287,3 @@ def temporal_blend(previous: Tensor, current: Tensor, history_weight: Tensor) ->
         large = cv2.resize(history_weight[0, 0].numpy(), size, interpolation=cv2.INTER_LINEAR)
         history_weight = torch.from_numpy(np.asarray(large))[None, None]
     return torch.lerp(current, previous, history_weight).clamp_(-1.0, 1.0)
-
-
-class FrameStats(NamedTuple):
-    """What the guards look at.
-
-    Attributes:
-        mean: mean over all values, in [-1, 1]; NaN when any value is bad.
-        std: standard deviation over all values; NaN when any value is bad.
-        bad: how many values are NaN, infinite, or so large that moments overflow.
-    """
-
-    mean: float
-    std: float
-    bad: int
-
-
-# the squares of 1024x1024x3 values below this add up to a finite float32
-_HUGE = 1e15
-
-
-def frame_stats(x: Tensor) -> FrameStats:
-    """Measure a picture for the guards.
-
-    Args:
-        x: float32 [1, 3, H, W].
-    """
-    flat = x.flatten()
-    mean = flat.mean()
-    # E[x^2] - E[x]^2 would save a third of the time, but gives a picture of one
-    # colour a deviation of up to 0.03 at 1024x1024
-    centred = flat - mean
-    variance = float(torch.dot(centred, centred)) / x.numel()
-    if not (math.isfinite(variance) and abs(float(mean)) < _HUGE):
-        # one bad value spoils the sums: count only then
-        bad = int(x.numel() - (flat.abs() < _HUGE).sum())
-        return FrameStats(float("nan"), float("nan"), bad)
-    return FrameStats(float(mean), math.sqrt(variance), 0)
-
-
-class PictureStats(NamedTuple):
-    """All that the device's guards look at.
-
-    Attributes:
-        mean: mean over all values; NaN when any value is bad.
-        std: standard deviation over all values; NaN when any value is bad.
-        bad: how many values are NaN, infinite, or at least 1e15, where moments overflow.
-        laplacian: mean square of ``left + right + above + below - 4 x``, over the values that have
-            all four; what touches a bad value counts as 0. 0 where there is no such place.
-        histogram: int64 [512], pixels by colour: bin ``64 r + 8 g + b``, each 0 to 7 for -1 to 1;
-            without the pixels that have a bad value.
-    """
-
-    mean: float
-    std: float
-    bad: int
-    laplacian: float
-    histogram: Tensor
-
-
-def picture_stats(x: Tensor) -> PictureStats:
-    """Measure a picture for the device's guards.
-
-    Args:
-        x: float [1, 3, H, W]; the sums are float64.
-    """
-    values = x[0].to(torch.float32)
-    is_good = values.abs() < _HUGE
-    tame = torch.where(is_good, values, 0.0)
-    bins = ((tame + 1.0) * 4.0).floor_().clamp_(0.0, 7.0).to(torch.int64)
-    colours = (bins[0] * 64 + bins[1] * 8 + bins[2])[is_good.all(0)]
-    bad = int(values.numel() - is_good.sum())
-    exact = tame.to(torch.float64)
-    mean, std = (math.nan, math.nan) if bad else (exact.mean(), exact.std(correction=0))
-    laplace = _cross(exact) - 5.0 * exact[:, 1:-1, 1:-1]
-    counted = laplace.square() * (_cross(is_good.to(torch.float64)) == 5.0)
-    energy = float(counted.mean()) if counted.numel() else 0.0
-    histogram = torch.bincount(colours, minlength=512)
-    return PictureStats(float(mean), float(std), bad, energy, histogram)
-
-
-def _cross(x: Tensor) -> Tensor:
-    """Sum each value that has four neighbours with them, [C, H, W] to [C, H - 2, W - 2]."""
-    across = x[:, 1:-1, :-2] + x[:, 1:-1, 1:-1] + x[:, 1:-1, 2:]
-    return across + x[:, :-2, 1:-1] + x[:, 2:, 1:-1]
