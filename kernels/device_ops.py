@@ -7,6 +7,7 @@ the order of the lane's stream; who reads one elsewhere waits for an event.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 from lsd.kernels.driver import write_words
 from lsd.kernels.lanes import constant, lane_of, like, shape_of, take
 from lsd.kernels.launch import launch_all
+from lsd.kernels.measures import Guarded
 from lsd.kernels.plans import denoise_step as denoise_plan
 from lsd.kernels.plans import frame_stats as stats_plan
 from lsd.kernels.plans import frame_to_tensor as tensor_plan
 from lsd.kernels.plans import group_norm_silu as norm_plan
+from lsd.kernels.plans import guard as guard_plan
 from lsd.kernels.plans import luma as luma_plan
 from lsd.kernels.plans import memory_attention as attention_plan
 from lsd.kernels.plans import moment_match as match_plan
@@ -92,6 +95,18 @@ def pack_history(x: Any, source: Any, out: Any = None) -> Any:
         out = take(lane, x, (1, *shape_of(x)[2:], 4), np.uint8)
     launch_all(pack_plan.plan(x, source, out), lane)
     return out
+
+
+def scaled(x: Any, gain: float) -> Any:
+    """Multiply by a number; few different ones: each is sent once and kept."""
+    record = denoise_plan.coefficients(gain, 0.0).view(np.uint8)
+    return denoise_with(x, x, constant(lane_of(x), x, f"gain {gain}", record))
+
+
+def clamped(x: Any) -> Any:
+    """Clamp to [-1, 1]."""
+    record = denoise_plan.coefficients(1.0, 0.0, low=-1.0, high=1.0).view(np.uint8)
+    return denoise_with(x, x, constant(lane_of(x), x, "clamp", record))
 
 
 def denoise_step(x: Any, denoised: Any, sigma: float, sigma_next: float) -> Any:
@@ -187,6 +202,25 @@ def frame_stats(x: Any, out: Any = None) -> Any:
     return out
 
 
+def guard(x: Any, good: Any, flat: float, jump: float, last: Any = None) -> Guarded:
+    """Decide on the card whether a picture may be shown, and put `good` in its place where not.
+
+    The limits are sent once for each pair of them and kept: they take few values.
+
+    Returns:
+        the picture that may be shown, fresh, and the verdict, uint32 [4], whose first word is the
+        code; both on the card. Reading the code here would wait for it.
+    """
+    lane = lane_of(x)
+    limits = constant(lane, x, f"guard {flat} {jump}", guard_plan.limits(flat, jump))
+    stats = frame_stats(x)
+    # without a limit nobody asks for the last output's
+    before = frame_stats(last) if last is not None and jump < math.inf else None
+    out, verdict = like(lane, x), take(lane, x, guard_plan.VERDICT, np.uint32)
+    launch_all(guard_plan.plan(x, good, stats, before, limits, out, verdict), lane)
+    return Guarded(out, verdict)
+
+
 def warp(picture: Any, motion: Any) -> Any:
     """Fetch what is at (x, y) now from where it was: ``out(x) = picture(x + motion(x))``."""
     lane = lane_of(picture)
@@ -195,10 +229,14 @@ def warp(picture: Any, motion: Any) -> Any:
     return out
 
 
-def temporal_blend(previous: Any, current: Any, history_weight: Any) -> Any:
+def temporal_blend(
+    previous: Any, current: Any, history_weight: Any, amount: float = 1.0, most: float = 1.0
+) -> Any:
     """Mix the warped last output into the new frame, per pixel, and clamp."""
     lane = lane_of(current)
-    values = constant(lane, current, "blend", blend_plan.settings(1.0, 1.0))
+    values = take(lane, current, (blend_plan.SETTINGS,), np.float32)
+    words = blend_plan.settings(amount, most).view(np.uint32)
+    write_words(layout_of("settings", values).address, words, lane.handle)
     out = like(lane, current)
     launch_all(blend_plan.plan(previous, current, history_weight, values, out), lane)
     return out
@@ -229,11 +267,14 @@ _FORMS: dict[str, Callable[..., Any]] = {
     "tensor_to_frame": tensor_to_frame,
     "luma": luma,
     "pack_history": pack_history,
+    "scaled": scaled,
+    "clamped": clamped,
     "denoise_step": denoise_step,
     "group_norm_silu": group_norm_silu,
     "memory_attention": memory_attention,
     "moment_match": moment_match,
     "frame_stats": frame_stats,
+    "guard": guard,
     "warp": warp,
     "temporal_blend": temporal_blend,
 }

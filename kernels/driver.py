@@ -223,6 +223,11 @@ def copy_out(host: NDArray[Any], address: int, stream: Any) -> None:
     check(result, "copying from the card")
 
 
+def copy_across(to: int, address: int, count: int, stream: Any) -> None:
+    """Queue a copy of `count` bytes from the card to the card."""
+    check(cuda.cuMemcpyDtoDAsync(to, address, count, stream), "copying on the card")
+
+
 def zero(address: int, count: int, stream: Any) -> None:
     """Queue the zeroing of `count` bytes on the card."""
     check(cuda.cuMemsetD8Async(address, 0, count, stream), "zeroing memory")

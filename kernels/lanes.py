@@ -53,6 +53,9 @@ class Lane:
         self.packs: dict[tuple[Any, ...], Any] = {}
         self.constants: dict[str, tuple[Any, Any]] = {}
 
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, int(self.handle)
+
 
 _lane: ContextVar[Lane | None] = ContextVar("lsd_lane", default=None)
 

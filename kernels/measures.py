@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,6 +44,42 @@ def frame_stats(x: Tensor) -> FrameStats:
         bad = int(x.numel() - (flat.abs() < _HUGE).sum())
         return FrameStats(float("nan"), float("nan"), bad)
     return FrameStats(float(mean), math.sqrt(variance), 0)
+
+
+class Guarded(NamedTuple):
+    """What a guard made of a picture.
+
+    Attributes:
+        picture: float [1, 3, H, W], the one that may be shown.
+        code: 0 fine, 1 not finite, 2 collapsed, 3 jumped; on a card the first of uint32 [4], there.
+    """
+
+    picture: Any
+    code: Any
+
+
+def guard(x: Tensor, good: Tensor, flat: float, jump: float, last: Tensor | None = None) -> Guarded:
+    """Decide whether a picture may be shown, and put another in its place where it may not.
+
+    Args:
+        x: float32 [1, 3, H, W], what the network made.
+        good: same shape, what stands in.
+        flat: std below which `x` is one colour; 0: it may be.
+        jump: how far its mean may be from `last`'s; inf: as far as it likes.
+        last: same shape, the last output; None: nothing can have jumped.
+
+    Returns:
+        `x` itself or `good` itself, and why: the first of the reasons that holds.
+    """
+    stats = frame_stats(x)
+    if stats.bad:
+        return Guarded(good, 1)
+    if stats.std < flat:
+        return Guarded(good, 2)
+    # of a last output with a NaN the mean is one, from which nothing is far
+    if last is not None and jump < math.inf and abs(stats.mean - frame_stats(last).mean) > jump:
+        return Guarded(good, 3)
+    return Guarded(x, 0)
 
 
 class PictureStats(NamedTuple):

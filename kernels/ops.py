@@ -21,14 +21,17 @@ from lsd.kernels.reference import FrameStats
 
 __all__ = [
     "FrameStats",
+    "clamped",
     "denoise_step",
     "frame_stats",
     "frame_to_tensor",
     "group_norm_silu",
+    "guard",
     "luma",
     "memory_attention",
     "moment_match",
     "pack_history",
+    "scaled",
     "temporal_blend",
     "tensor_to_frame",
     "warp",
@@ -62,11 +65,14 @@ def _form_for(twin: Callable[P, R], picture: Any) -> Callable[P, R]:
 
 frame_to_tensor = _door(reference.frame_to_tensor)
 tensor_to_frame = _door(reference.tensor_to_frame)
+scaled = _door(reference.scaled)
+clamped = _door(reference.clamped)
 denoise_step = _door(reference.denoise_step)
 group_norm_silu = _door(reference.group_norm_silu)
 memory_attention = _door(reference.memory_attention)
 moment_match = _door(reference.moment_match)
 temporal_blend = _door(reference.temporal_blend)
+guard = _door(reference.guard)
 frame_stats = _door(reference.frame_stats)
 luma = _door(reference.luma)
 pack_history = _door(reference.pack_history)

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.kernels.measures import FrameStats as FrameStats
+from lsd.kernels.measures import Guarded as Guarded
 from lsd.kernels.measures import PictureStats as PictureStats
 from lsd.kernels.measures import frame_stats as frame_stats
+from lsd.kernels.measures import guard as guard
 from lsd.kernels.measures import picture_stats as picture_stats
 from lsd.kernels.philox import normals
 
@@ -76,6 +78,16 @@ def pack_history(x: Tensor, source: Tensor) -> Tensor:
         uint8 [1, H, W, 4]: `tensor_to_frame` of `x`, then `luma` of `source`.
     """
     return torch.cat([tensor_to_frame(x), luma(source)], dim=3)
+
+
+def scaled(x: Tensor, gain: float) -> Tensor:
+    """Return ``gain * x``: unit noise at noise level `gain`."""
+    return x * gain
+
+
+def clamped(x: Tensor) -> Tensor:
+    """Return `x` clamped to [-1, 1]."""
+    return x.clamp(-1.0, 1.0)
 
 
 def denoise_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
@@ -268,22 +280,35 @@ def _remap(picture: Array, where: Array) -> Array:
     return np.asarray(out).reshape(picture.shape)
 
 
-def temporal_blend(previous: Tensor, current: Tensor, history_weight: Tensor) -> Tensor:
+def temporal_blend(
+    previous: Tensor,
+    current: Tensor,
+    history_weight: Tensor,
+    amount: float = 1.0,
+    most: float = 1.0,
+) -> Tensor:
     """Mix the warped last output into the new frame, per pixel, and clamp.
 
-    Computes ``clamp(current + w * (previous - current))``.
+    Computes ``clamp(current + w (previous - current), -1, 1)`` with
+    ``w = clamp(amount weight, 0, most)``. A past that is not finite counts as none.
 
     Args:
         previous: float32 [1, 3, H, W], the last output, already motion-warped.
         current: float32 [1, 3, H, W].
         history_weight: float32 [1, 1, h, w], 0 (take the new frame) to 1 (keep the
             past), of the picture's size or smaller; enlarged bilinearly.
+        amount: scales the weight, 0 or more.
+        most: the largest weight of the past, 0 to 1.
 
     Returns:
         float32 [1, 3, H, W] in [-1, 1].
     """
+    if not math.isfinite(float(previous.sum())):  # a NaN fades at no weight at all: it would stay
+        previous = torch.where(previous.isfinite(), previous, current)
+        history_weight = history_weight.nan_to_num(0.0)
     if history_weight.shape[2:] != current.shape[2:]:
         size = current.shape[3], current.shape[2]
         large = cv2.resize(history_weight[0, 0].numpy(), size, interpolation=cv2.INTER_LINEAR)
         history_weight = torch.from_numpy(np.asarray(large))[None, None]
-    return torch.lerp(current, previous, history_weight).clamp_(-1.0, 1.0)
+    weight = (history_weight * amount).clamp_(0.0, most)
+    return torch.lerp(current, previous, weight).clamp_(-1.0, 1.0)

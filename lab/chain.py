@@ -13,7 +13,6 @@ from typing import Any, Self
 
 from lsd.pipeline.clock import MonotonicClock
 from lsd.pipeline.config import PipelineConfig
-from lsd.pipeline.device import resolve_device
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.frame import Frame, Picture
 from lsd.pipeline.launch import build_graph
@@ -38,13 +37,13 @@ class Chain:
     """All stages of `config` but the sink, opened file to file; a context manager.
 
     Args:
-        config: a validated pipeline; its `live` and its outputs have no say.
+        config: a validated pipeline; its `live`, its outputs and its device have no say: what is
+            measured is the CPU's pictures.
         registry: where stage kinds come from; by default, what is installed.
         only_source: open nothing behind the source; `read` works, `advance` does not.
 
     Raises:
         GraphError: the stages do not fit together.
-        ConfigError: the device is not there.
     """
 
     def __init__(
@@ -55,13 +54,12 @@ class Chain:
         only_source: bool = False,
     ) -> None:
         graph = build_graph(config, registry)
-        uses_cuda = any("cuda" in getattr(stage, "devices", ()) for stage in graph.stages)
         params = ParamStore(config.stages)
         context = Context(
             size=config.size,
             rate_hz=config.rate_hz,
             live=False,
-            device=resolve_device(config.device, stages_use_cuda=uses_cuda),
+            device="cpu",
             clock=MonotonicClock(),
             params=params.snapshot(),
         )

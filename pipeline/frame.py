@@ -33,6 +33,18 @@ class Event(Protocol):
     def wait(self, stream: Any) -> None: ...
 
 
+class Inputs(NamedTuple):
+    """What a frame's picture is made from, where it is made.
+
+    Attributes:
+        source: as `Frame.source`.
+        motion: as `Frame.motion`.
+    """
+
+    source: Picture
+    motion: Flow | None
+
+
 class FrameFlag(IntFlag):
     """What is special about a frame."""
 
@@ -80,6 +92,10 @@ class Frame:
         params: the snapshot taken at capture, the same for every stage.
         flags: see `FrameFlag`.
         ready: set when `data` may be read on another stream; None on the CPU.
+        history: uint8 [1, H, W, 4], the last output and the luma of its input, both
+            warped to this frame; None where history does not apply, or nobody has
+            asked for it yet.
+        sent: copies of `source` and `motion` on the card, where they were sent there.
     """
 
     seq: int
@@ -92,3 +108,10 @@ class Frame:
     params: Params
     flags: FrameFlag = FrameFlag.NONE
     ready: Event | None = None
+    history: Picture | None = None
+    sent: Inputs | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """Return source and motion where `data` is: on the card, if they were sent there."""
+        return self.sent or Inputs(self.source, self.motion)

@@ -58,19 +58,27 @@ def build_runner(
         ConfigError: the device is not there.
     """
     graph = build_graph(config, registry)
-    # A stage that can compute on a card says so by a class attribute
-    # `devices = ("cpu", "cuda")`; the others are taken to know the CPU only.
-    uses_cuda = any("cuda" in getattr(stage, "devices", ()) for stage in graph.stages)
     return Runner(
         graph,
         size=config.size,
         rate_hz=config.rate_hz,
         latency_ms=config.latency_ms if config.live else None,
         live=config.live,
-        device=resolve_device(config.device, stages_use_cuda=uses_cuda),
+        device=resolve_device(config.device, stages_use_cuda=_use_cuda(graph)),
+        may_fall_back=config.device == "auto",
         clock=clock,
         params=ParamStore(config.stages),
         on_error=config.on_error,
         max_frames=max_frames,
         max_duration_s=max_duration_s,
     )
+
+
+def _use_cuda(graph: Graph) -> bool:
+    """Return whether a pipeline's pictures may lie on a card.
+
+    A stage that takes them there says so by a class attribute `devices = ("cpu", "cuda")`; the
+    others know the CPU only. From the first that sends pictures to a card, all must.
+    """
+    knows = ["cuda" in getattr(stage, "devices", ()) for stage in graph.stages]
+    return any(knows) and all(knows[knows.index(True) :])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from lsd.pipeline.clock import Clock, MonotonicClock
-from lsd.pipeline.errors import LsdError, StageError
+from lsd.pipeline.errors import KernelError, LsdError, StageError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.graph import Graph
 from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
@@ -75,6 +75,8 @@ class Runner:
         live: True: the newest frame wins, missed deadlines repeat the last
             picture. False: nothing is dropped, repeated or late.
         device: "cpu" or "cuda:N", already resolved.
+        may_fall_back: where a card turns out not to do when the stages open, say so and run on
+            the CPU; otherwise that is an error.
         params: the options of all stages; changes apply from the next frame on.
         clock: where time comes from.
         on_error: what a stage's exception does: "skip" loses the frame, and 50
@@ -99,6 +101,7 @@ class Runner:
         latency_ms: float | None,
         live: bool,
         device: str,
+        may_fall_back: bool = False,
         params: ParamStore,
         clock: Clock | None = None,
         on_error: OnError = "skip",
@@ -125,6 +128,7 @@ class Runner:
             params=params.snapshot(),
         )
         self._graph = graph
+        self._may_fall_back = may_fall_back
         self._session = Session(graph, settings, context, params)
         self._finished = threading.Event()
         self._facts: dict[str, str | int] = {}
@@ -203,6 +207,21 @@ class Runner:
         return make_report(self._session, self._facts)
 
     def _open(self) -> None:
+        """Open all stages; on the CPU, where the card will not do and need not."""
+        session = self._session
+        try:
+            self._open_all()
+        except KernelError as error:
+            context = session.stage_context
+            if context.device == "cpu" or not self._may_fall_back:
+                self._finished.set()
+                raise
+            context.warn(f"{context.device} is not used, the CPU computes: {error}")
+            for each in (session.source_context, session.stage_context):
+                each.device = "cpu"
+            self._open_all()
+
+    def _open_all(self) -> None:
         """Open all stages, or none; the ends first.
 
         A missing camera or a port in use is told at once, not after the
@@ -218,6 +237,8 @@ class Runner:
         except BaseException as error:
             for opened in reversed(tried):
                 self._close(opened)
+            if isinstance(error, KernelError):
+                raise
             self._finished.set()
             if isinstance(error, Exception) and not isinstance(error, LsdError):
                 name = tried[-1].name

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.frame import Frame, FrameSpec, Picture, Size
@@ -26,6 +26,7 @@ class Context:
         params: the snapshot at start.
         stopping: set when the run ends; a stage that waits must wait on this.
         counters: (stage, event) -> how often; for guards, reconnects, resets.
+        shared: what the stages of a run have in common, by name; the card, for one.
         warn: prints one line for the user, at most once per text.
     """
 
@@ -38,6 +39,7 @@ class Context:
     stopping: threading.Event = field(default_factory=threading.Event)
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def warn(self, text: str) -> None:
         """Report `text` to the user once; the runner prints what is new."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -16,6 +14,9 @@ from lsd.pipeline.stage import Context
 from lsd.stages.models import engines
 from lsd.stages.models.blendnet import MAX_WEIGHT
 from lsd.stages.models.denoiser import default_threads
+from lsd.stages.models.on_card import Weigher, weigher_on
+from lsd.stages.past import history_of
+from lsd.stages.place import Host, OnCard, place_of
 
 
 class BlendOptions(StageOptions):
@@ -37,14 +38,23 @@ class Blend:
     Options: ClassVar[type[StageOptions]] = BlendOptions
     accepts: ClassVar[FrameSpec] = TENSOR
     returns: ClassVar[FrameSpec] = TENSOR
+    devices = ("cpu", "cuda")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, weigher: Weigher | None = None) -> None:
+        """Args: weigher: instead of the shipped network; your own, made for the device."""
         self.name = name
-        self._weigh: engines.Engine | None = None
+        self._given, self._weigh = weigher, weigher
+        self._place: Host | OnCard = Host()
 
     def open(self, context: Context) -> None:
         """Compile the blend's network for the pipeline's size."""
-        self._weigh = engines.load("blend", _engine(), _example(context.size), default_threads())
+        self._place = place_of(context)
+        if self._given is not None:
+            return
+        if isinstance(self._place, OnCard):
+            self._weigh = weigher_on(self._place.card)
+        else:
+            self._weigh = _weigher(context.size)
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame` blended: data float32 [1, 3, H, W], clamped to [-1, 1].
@@ -55,40 +65,40 @@ class Blend:
         """
         amount = frame.params.of(self.name, BlendOptions).amount
         untouched = frame.flags & (FrameFlag.PASSTHROUGH | FrameFlag.REPLACED)
-        if previous is None or frame.motion is None or untouched or amount == 0.0:
-            return replace(frame, data=frame.data.clamp(-1.0, 1.0))
-        assert self._weigh is not None, "process before open"
-        luma = ops.luma(frame.source)
-        # one warp of four channels takes less than two of three and one
-        packed = torch.cat([previous.data, _as_plane(ops.luma(previous.source))], dim=1)
-        warped = ops.warp(packed, frame.motion)
-        past, past_luma = warped[:, :3], _as_luma(warped[:, 3:])
-        if not math.isfinite(past.sum()):  # a NaN fades at no weight at all: it would stay
-            return replace(frame, data=frame.data.clamp(-1.0, 1.0))
-        weight = self._weigh(luma, past_luma, frame.data, past)
-        weight = (weight * amount).clamp_(0.0, MAX_WEIGHT)
-        return replace(frame, data=ops.temporal_blend(past, frame.data, weight))
+        source, motion = frame.inputs
+        with self._place.working():
+            if previous is None or motion is None or untouched or amount == 0.0:
+                return self._place.made(frame, ops.clamped(frame.data))
+            assert self._weigh is not None, "process before open"
+            history = history_of(frame, previous) if frame.history is None else frame.history
+            past = ops.warp(previous.data, motion)
+            weight = self._weigh(ops.luma(source), history, frame.data, past)
+            data = ops.temporal_blend(past, frame.data, weight, amount, MAX_WEIGHT)
+            return self._place.made(frame, data)
 
     def close(self) -> None:
         """Release the network."""
-        self._weigh = None
+        self._weigh = self._given
+        self._place.close()
+        self._place = Host()
 
 
-def _as_plane(luma: Tensor) -> Tensor:
-    """uint8 [1, H, W, 1] to float32 [1, 1, H, W], same values."""
-    return luma.permute(0, 3, 1, 2).to(torch.float32)
+def _weigher(size: Size) -> Weigher:
+    """Return the shipped network on the first of the CPU's engines."""
+    name = next(
+        engine.name
+        for engine in engines.known()
+        if engine.available and engine.name in engines.forms("blend")
+    )
+    engine = engines.load("blend", name, _example(size), default_threads())
+
+    def weigh(luma: Tensor, history: Tensor, current: Tensor, past: Tensor) -> Tensor:
+        return engine(luma, history[..., 3:].contiguous(), current, past)
+
+    return weigh
 
 
-def _as_luma(plane: Tensor) -> Tensor:
-    """Undo `_as_plane`, rounding what a warp has mixed."""
-    return plane.round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def _engine() -> str:
-    return next(e.name for e in engines.known() if e.available and e.name in engines.forms("blend"))
-
-
-def _example(size: Size) -> tuple[torch.Tensor, ...]:
+def _example(size: Size) -> tuple[Tensor, ...]:
     width, height = size
     luma = torch.zeros((1, height, width, 1), dtype=torch.uint8)
     picture = torch.zeros((1, 3, height, width))

@@ -7,20 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
+import numpy as np
 import torch
 from pydantic import field_validator
 from torch import Tensor
 
 from lsd.kernels import ops
+from lsd.kernels.staging import Fields
 from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
-from lsd.pipeline.params import StageOptions, live_field, restart_field
+from lsd.pipeline.params import Params, StageOptions, live_field, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines, styles
-from lsd.stages.models.conditioning import has_texture, image_palette, style_vector
+from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
+from lsd.stages.models.on_card import denoiser_on
 from lsd.stages.models.sampler import REFERENCE_STEPS, sample
 from lsd.stages.models.texture import TextureField, resting_planes
+from lsd.stages.past import history_of
+from lsd.stages.place import Host, OnCard, place_of
 
 Value = TypeVar("Value")
 EngineName = Literal["auto", "openvino-bf16", "openvino-int8", "openvino", "onnxruntime", "torch"]
@@ -79,12 +84,14 @@ class Diffusion:
     Options: ClassVar[type[StageOptions]] = DiffusionOptions
     accepts: ClassVar[FrameSpec] = PIXELS
     returns: ClassVar[FrameSpec] = TENSOR
+    devices = ("cpu", "cuda")
 
     def __init__(self, name: str, denoiser: Denoiser | None = None) -> None:
-        """Args: denoiser: instead of the shipped network; your own model."""
+        """Args: denoiser: instead of the shipped network; your own model, made for the device."""
         self.name = name
-        self._denoiser = denoiser
+        self._given, self._denoiser = denoiser, denoiser
         self._field: TextureField | None = None
+        self._place: Host | OnCard = Host()
 
     def open(self, context: Context) -> None:
         """Compile the network for the pipeline's size, on the engine asked for."""
@@ -99,12 +106,13 @@ class Diffusion:
         if not chosen and any(name not in options.prompt.lower() for name in self._mix):
             mix = ", ".join(f"{name} {share:.2f}" for name, share in self._mix.items())
             context.warn(f"{self.name}: the prompt {options.prompt!r} is taken as {mix}")
-        if self._denoiser is None:
+        self._place = place_of(context, self._fields())
+        if isinstance(self._place, OnCard):
+            self._denoiser = denoiser_on(self._place.card, context.size, self._given)
+            self._rehearse(options)
+        elif self._given is None:
             threads = options.threads or default_threads()
             self._denoiser = shared_denoiser(context.size, options.engine, threads)
-        if context.device != "cpu":
-            context.warn(f"{self.name}: the network runs on the CPU; device {context.device} "
-                         "is not used yet")  # fmt: skip
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame` restyled: data float32 [1, 3, H, W] in [-1, 1].
@@ -116,22 +124,22 @@ class Diffusion:
         options = frame.params.of(self.name, DiffusionOptions)
         style = options.style_vector()
         field = self._advance(options.seed, frame, rests=not has_texture(style))
-        if options.bypass:
-            data = ops.frame_to_tensor(frame.source)
-            return replace(frame, data=data, flags=frame.flags | FrameFlag.PASSTHROUGH)
-        denoiser = self._denoiser
-        if denoiser is None:
-            raise StageError(f"stage {self.name!r}: process before open")
-        history = _history(frame, previous)
-
-        def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
-            return denoiser(x, sigma, frame.data, history, style, estimate)
-
-        return replace(frame, data=sample(denoise, field, options.steps))
+        with self._place.working():
+            frame, given = self._place.send(frame, field=field, style=style)
+            if options.bypass:
+                data = ops.frame_to_tensor(frame.inputs.source)
+                return self._place.made(frame, data, FrameFlag.PASSTHROUGH)
+            frame = replace(frame, history=history_of(frame, previous))
+            data = self._sample(frame, given["field"], given["style"], options.steps)
+            return self._place.made(frame, data)
 
     def close(self) -> None:
-        """Forget the texture; the compiled network stays for the process's next run."""
+        """Forget the texture; a network compiled for the CPU stays for the process's next run."""
         self._field = None
+        if isinstance(self._place, OnCard):
+            self._denoiser = self._given
+        self._place.close()
+        self._place = Host()
 
     def describe(self) -> Mapping[str, str | int]:
         """Return model, engine, seed and the mix of styles at start, for the report."""
@@ -153,6 +161,45 @@ class Diffusion:
     def engines(cls) -> list[dict[str, object]]:
         """List the engines: name, whether this machine has it, and why not."""
         return [{"name": e.name, "available": e.available, "why": e.why} for e in engines.known()]
+
+    def _fields(self) -> Fields:
+        """Return what a picture is made from, beside source and motion."""
+        width, height = self._size
+        return {
+            "field": ((1, 3, height, width), np.float32),
+            "style": ((1, STYLE_SIZE), np.float32),
+        }
+
+    def _sample(self, frame: Frame, field: Tensor, style: Tensor, steps: int) -> Tensor:
+        denoiser = self._denoiser
+        if denoiser is None:
+            raise StageError(f"stage {self.name!r}: process before open")
+        source, history = frame.inputs.source, frame.history
+
+        def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
+            return self._place.kept(denoiser(x, sigma, source, history, style, estimate))
+
+        return sample(denoise, field, steps)
+
+    def _rehearse(self, options: DiffusionOptions) -> None:
+        """Make two pictures, without history and with: kernels are loaded, graphs captured."""
+        width, height = self._size
+        black = torch.zeros((1, height, width, 3), dtype=torch.uint8)
+        motion = torch.zeros((1, height, width, 2))
+        params = Params({})
+        frame: Frame | None = None
+
+        def work() -> None:
+            nonlocal frame
+            for _ in range(2):
+                now = Frame(0, 0, 0, None, black, black, motion, params)
+                field = torch.zeros((1, 3, height, width))
+                now, given = self._place.send(now, field=field, style=options.style_vector())
+                now = replace(now, history=history_of(now, frame))
+                data = self._sample(now, given["field"], given["style"], options.steps)
+                frame = replace(now, data=data)
+
+        self._place.rehearse(work)
 
     def _advance(self, seed: int, frame: Frame, *, rests: bool) -> Tensor:
         """Carry the texture to this frame; float32 [1, 3, H, W].
@@ -187,16 +234,3 @@ def _mix_of(options: DiffusionOptions) -> dict[str, float]:
         style.name: share for style, share in zip(styles.STYLES, weights, strict=True) if share
     }
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
-
-
-def _history(frame: Frame, previous: Frame | None) -> Tensor | None:
-    """Pack what the network sees of the past, in 8 bits: uint8 [1, H, W, 4].
-
-    The copy is quantised on purpose, in training and here alike: what the
-    network cannot see it cannot amplify.
-    """
-    if previous is None or frame.motion is None:
-        return None
-    pixels = ops.tensor_to_frame(previous.data)
-    luma = ops.luma(previous.source)
-    return ops.warp(torch.cat([pixels, luma], dim=3), frame.motion)

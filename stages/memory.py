@@ -11,7 +11,6 @@ light can be undone.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar, Literal
 
 from lsd.kernels import ops
@@ -19,6 +18,7 @@ from lsd.pipeline.frame import TENSOR, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import StageOptions, live_field
 from lsd.pipeline.stage import Context
 from lsd.stages import guards
+from lsd.stages.place import Host, OnCard, place_of
 
 _SETTLES = 15  # frames in which the blend lets any past fade by a factor of ten
 
@@ -36,49 +36,64 @@ class Memory:
     Options: ClassVar[type[StageOptions]] = MemoryOptions
     accepts: ClassVar[FrameSpec] = TENSOR
     returns: ClassVar[FrameSpec] = TENSOR
+    devices = ("cpu", "cuda")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._place: Host | OnCard = Host()
 
     def open(self, context: Context) -> None:
         """Begin with a settled picture."""
         self._context = context
+        self._place = place_of(context)
         self.reset()
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame`, or its replacement where a guard rejects it.
+
+        On a card the replacement is made there, and who waits for nothing learns of it a frame
+        later: it is counted, but not flagged.
 
         Args:
             frame: data float32 [1, 3, H, W] from the diffusion stage.
             previous: the last output; where there is none, the input stands in.
         """
         options = frame.params.of(self.name, MemoryOptions)
+        for late in self._place.found():
+            self._count(late)
         if frame.flags & FrameFlag.PASSTHROUGH or not options.guards:
             return frame
-        reason = self._judge(frame, previous)
-        if reason is None:
+        limits = guards.limits(frame.source, self._change(frame, previous))
+        with self._place.working():
+            if previous is None:
+                good, last = ops.frame_to_tensor(frame.inputs.source), None
+            else:
+                good, last = previous.data, previous.data
+            guarded = ops.guard(frame.data, good, *limits, last)
+            code = self._place.verdict(guarded.code)
+            if code is None:
+                return self._place.made(frame, guarded.picture)
+        self._count(code)
+        if code == 0:
             return frame
-        self._context.counters[self.name, f"rejected: {reason}"] += 1
-        self._context.warn(
-            f"{self.name}: the model's picture was {reason}; the last good one stands in "
-            "(the report counts how often)"
-        )
-        good = ops.frame_to_tensor(frame.source) if previous is None else previous.data
-        return replace(frame, data=good, flags=frame.flags | FrameFlag.REPLACED)
+        return self._place.made(frame, guarded.picture, FrameFlag.REPLACED)
 
     def close(self) -> None:
-        """Hold nothing that needs releasing."""
+        """Count what the card still has to tell."""
+        for code in self._place.close():
+            self._count(code)
+        self._place = Host()
 
     def reset(self) -> None:
         """Take the picture for settled."""
         self._unsettled = 0
 
-    def _judge(self, frame: Frame, previous: Frame | None) -> str | None:
+    def _change(self, frame: Frame, previous: Frame | None) -> float | None:
+        """Return how much the input has changed, 0 to 1; None where the picture may jump."""
         change = None
         if previous is not None and frame.motion is not None:
             now, then = frame.source[:, ::4, ::4], previous.source[:, ::4, ::4]
             change = float((now.float() - then.float()).abs().mean()) / 255.0
-        last = None if previous is None else previous.data
         if previous is not None and previous.params is not frame.params:
             self._unsettled = _SETTLES
         if self._unsettled:
@@ -86,4 +101,14 @@ class Memory:
             # the last output, each of its frames is far from that
             self._unsettled -= 1
             change = None
-        return guards.verdict(frame.data, frame.source, last, change)
+        return change
+
+    def _count(self, code: int) -> None:
+        if code == 0:
+            return
+        reason = guards.REASONS[code]
+        self._context.counters[self.name, f"rejected: {reason}"] += 1
+        self._context.warn(
+            f"{self.name}: the model's picture was {reason}; the last good one stands in "
+            "(the report counts how often)"
+        )

@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 
-from lsd.kernels.ops import tensor_to_frame
 from lsd.pipeline.errors import ShapeError, SinkError
 from lsd.pipeline.frame import TENSOR, Frame, FrameSpec
 from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Context
+from lsd.stages.place import Landing
 from lsd.stages.sinks.sink import Pixels, SinkSettings
 from lsd.stages.sinks.table import check_output, local_path, open_sink
 from lsd.stages.sinks.writer import Writer
@@ -55,9 +55,11 @@ class Output:
     Options: ClassVar[type[StageOptions]] = OutputOptions
     accepts: ClassVar[FrameSpec] = TENSOR
     returns: ClassVar[FrameSpec] = TENSOR
+    devices = ("cpu", "cuda")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._landing: Landing | None = None
         self._writers: list[Writer] = []
         self._failed: list[Writer] = []
         self._where: list[str] = []
@@ -70,6 +72,7 @@ class Output:
             SinkError: one of them cannot be written, or is the input, or is named twice.
         """
         self._context = context
+        self._landing = Landing(context)
         options = context.params.of(self.name, OutputOptions)
         _refuse_collisions(options.outputs, context)
         settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)
@@ -95,7 +98,8 @@ class Output:
                 f"got a picture of shape {list(frame.data.shape)}, expected [1, 3, {height}, "
                 f"{width}]; a stage before this one changed it"
             )
-        self._last = tensor_to_frame(frame.data)[0].numpy()
+        assert self._landing is not None, "process before open"
+        self._last = self._landing.pixels(frame)
         self._emit(self._last, frame.pts_ns)
         return frame
 
@@ -120,6 +124,8 @@ class Output:
         Raises:
             SinkError: no sink could be finished, so that nothing (more) was written.
         """
+        if self._landing is not None:
+            self._landing.close()
         writers, self._writers = self._writers, []
         for writer in writers:
             writer.finish()

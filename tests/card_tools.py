@@ -1,4 +1,4 @@
-"""What the tests of the card share: copies to it and back, drain modes."""
+"""What the tests of the card share: copies to it and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from lsd.kernels import driver
 from lsd.kernels.array import Pool
 from lsd.kernels.driver import device
 from lsd.kernels.lanes import Lane
-from lsd.kernels.overlap import Overlap
 from lsd.kernels.streams import Stream
 
 
@@ -20,12 +19,6 @@ def constant(values):
     array.upload(staging, stream)
     stream.synchronize()
     return array
-
-
-def set_modes(card, path: Overlap, modes) -> None:
-    """Let upload, compute and download run late or early, each in its own way."""
-    for stream, mode in zip((path.upload, path.compute, path.download), modes, strict=True):
-        card.set_mode(getattr(stream, "stream", stream), mode)
 
 
 def send(lane: Lane, values):

@@ -132,7 +132,10 @@ def test_any_past_fades_tenfold_in_fifteen_frames(
 def test_past_that_is_not_finite_is_left_out(eager: Callable[[float], Blend], bad: float) -> None:
     past = smooth(1)
     past[0, 1, 10, 10] = bad
-    assert torch.equal(mixed(eager(0.5), smooth(0), past), smooth(0))
+    out, current = mixed(eager(0.5), smooth(0), past), smooth(0)
+    assert torch.isfinite(out).all()
+    assert out[0, 1, 10, 10] == current[0, 1, 10, 10]
+    assert out[0, 0, 10, 10] != current[0, 0, 10, 10], "what is sound is blended"
 
 
 def flicker(pictures: list[Tensor]) -> float:

@@ -329,15 +329,6 @@ def test_shipped_model_is_named_by_its_fingerprint() -> None:
     assert described["engine"] == "torch"
 
 
-def test_device_that_is_not_used_is_said_once() -> None:
-    snapshot = params()
-    given = context(snapshot)
-    given.device = "cuda:0"
-    Diffusion("diffusion", own()).open(given)
-    assert len(given.messages) == 1
-    assert "device cuda:0 is not used yet" in given.messages[0]
-
-
 def test_catalogue_and_engines_are_plain_rows() -> None:
     assert [row["name"] for row in Diffusion.catalogue()] == list(INDEX)
     assert [row["name"] for row in Diffusion.engines()][-1] == "torch"

@@ -147,7 +147,7 @@ class Stream:
         style = options.style_vector()
 
         def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
-            return denoiser(x, sigma, shown.frame.source, None, style, estimate)
+            return denoiser(x, sigma, shown.frame.source, None, style, estimate).clone()
 
         return picture_of(sample(denoise, torch.from_numpy(field)[None], options.steps))
 

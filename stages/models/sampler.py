@@ -51,9 +51,8 @@ def sample(denoise: Denoise, field: Tensor, steps: int) -> Tensor:
     step is told the last one's estimate (Chen et al. 2022, self-conditioning).
     """
     levels = noise_levels(steps)
-    x, estimate = field * levels[0], None
+    x, estimate = ops.scaled(field, levels[0]), None
     for sigma, following in zip(levels, (*levels[1:], 0.0), strict=True):
-        # the engine's output buffer is its own: the next call overwrites it
-        estimate = denoise(x, estimate, sigma).clone()
+        estimate = denoise(x, estimate, sigma)
         x = ops.denoise_step(x, estimate, sigma, following)
     return x

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lsd.kernels import ops
+from lsd.kernels import ops, reference
 from lsd.stages.models.sampler import SIGMA_MAX
 
 SIGMA_DATA = 0.5  # std of styled pictures in [-1, 1]; EDM's sigma_data
@@ -144,7 +144,8 @@ class StyleUNet(nn.Module):
         """
         rgb = ops.frame_to_tensor(frame)
         has_history = (history_level >= 0).to(rgb.dtype)[:, None, None, None]
-        past = ops.frame_to_tensor(history) * has_history
+        # four channels, which the kernel has no form for
+        past = reference.frame_to_tensor(history) * has_history
         luma = sum(w * rgb[:, i : i + 1] for i, w in enumerate(LUMA))
         reliability = (luma - past[:, 3:]).abs() * has_history
 

@@ -153,6 +153,12 @@ CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream st
     LEAVE(result);
 }
 
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+    ENTER(1);
+    if (!fake_memory(to, bytes) || !fake_memory(from, bytes)) LEAVE(CUDA_ERROR_INVALID_VALUE);
+    LEAVE(copy(to, from, bytes, stream));
+}
+
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream) {
     ENTER(1);
     if (!fake_memory(to, count)) LEAVE(CUDA_ERROR_INVALID_VALUE);

@@ -175,8 +175,8 @@ def _mixed(past: Array, given: Given, weight: Array) -> Array:
     past = np.where(sound, past, current)
     large = enlarged(weight, current.shape[2:]) * np.float32(given.amount)
     settled = np.clip(np.nan_to_num(large, nan=0.0), 0.0, _MOST).astype(np.float32)
-    tensors = map(torch.from_numpy, (past, current, settled))
-    return reference.temporal_blend(*tensors).numpy()
+    before, now, kept = map(torch.from_numpy, (past, current, settled))
+    return reference.temporal_blend(before, now, kept).numpy()
 
 
 def enlarged(weight: Array, size: tuple[int, ...]) -> Array:

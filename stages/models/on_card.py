@@ -1,0 +1,148 @@
+"""Networks on a card: the shipped ones by torch's CUDA build, or your own denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsd.kernels.card import Card
+from lsd.kernels.lanes import Lane, on
+from lsd.pipeline.errors import KernelError
+from lsd.pipeline.frame import Size
+from lsd.stages.models import weights
+from lsd.stages.models.captured import CapturedDenoiser
+from lsd.stages.models.denoiser import NO_HISTORY, RUNTIME_LEVEL, Denoiser
+
+# source's luma uint8 [1, H, W, 1], history uint8 [1, H, W, 4], the new picture and the warped last
+# output float32 [1, 3, H, W] -> weight of the past float32 [1, 1, h, w]
+Weigher = Callable[[Any, Any, Any, Any], Any]
+
+
+def denoiser_on(card: Card, size: Size, given: Denoiser | None) -> Denoiser:
+    """Return what runs a denoise step on a card.
+
+    Args:
+        card: the run's.
+        size: of the pictures.
+        given: the user's own, of our ops; it is captured. None: the shipped network.
+
+    Raises:
+        KernelError: there is no network that could run there.
+    """
+    if given is not None:
+        return CapturedDenoiser(given, card)
+    return TorchUNet(_torch_device(card), size, _torch_lane(card))
+
+
+def weigher_on(card: Card) -> Weigher:
+    """Return the blend's network on a card.
+
+    Raises:
+        KernelError: torch cannot compute there.
+    """
+    return TorchBlend(_torch_device(card), _torch_lane(card))
+
+
+class TorchUNet:
+    """The shipped network by torch, in float32: GroupNorm and SiLU are our kernels there.
+
+    Not captured as a graph: no card has run it yet.
+
+    Args:
+        device: torch's.
+        size: of the pictures.
+        lane: where it runs, with torch's memory; None: torch's current stream.
+    """
+
+    engine = "torch-cuda"
+
+    def __init__(self, device: torch.device, size: Size, lane: Lane | None = None) -> None:
+        self.model = f"unet-{weights.fingerprint('unet')}"
+        self._module = weights.load_module("unet").to(device)
+        self._device, self._lane = device, lane
+        width, height = size
+        self._no_history = torch.zeros((1, height, width, 4), dtype=torch.uint8, device=device)
+        self._no_estimate = torch.zeros((1, 3, height, width), device=device)
+        self._levels = {
+            has_history: torch.tensor([RUNTIME_LEVEL if has_history else NO_HISTORY], device=device)
+            for has_history in (False, True)
+        }
+        self._sigmas: dict[float, Tensor] = {}
+
+    def __call__(
+        self, x: Any, sigma: float, frame: Any, history: Any, style: Any, estimate: Any = None
+    ) -> Tensor:
+        """See `Denoiser`; pictures are tensors, or anything with `__cuda_array_interface__`."""
+        with _inference(self._lane):
+            if sigma not in self._sigmas:
+                self._sigmas[sigma] = torch.tensor([sigma], device=self._device)
+            denoised: Tensor = self._module(
+                self._tensor(frame),
+                self._no_history if history is None else self._tensor(history),
+                self._tensor(x),
+                self._no_estimate if estimate is None else self._tensor(estimate),
+                self._tensor(style),
+                self._sigmas[sigma],
+                self._levels[history is not None],
+            )
+            return denoised.contiguous()
+
+    def _tensor(self, picture: Any) -> Tensor:
+        return torch.as_tensor(picture, device=self._device)  # a card's array is not copied
+
+
+class TorchBlend:
+    """The blend's network by torch.
+
+    Args:
+        device: torch's.
+        lane: where it runs, with torch's memory; None: torch's current stream.
+    """
+
+    def __init__(self, device: torch.device, lane: Lane | None = None) -> None:
+        self._module = weights.load_module("blend").to(device)
+        self._device, self._lane = device, lane
+
+    def __call__(self, luma: Any, history: Any, current: Any, past: Any) -> Tensor:
+        """See `Weigher`."""
+        given = (torch.as_tensor(x, device=self._device) for x in (luma, history, current, past))
+        now, packed, new, last = given
+        with _inference(self._lane):
+            weight: Tensor = self._module(now, packed[..., 3:], new, last)
+            return weight.contiguous()
+
+
+@contextmanager
+def _inference(lane: Lane | None) -> Iterator[None]:
+    """Queue what is computed inside on a lane, if there is one, without gradients."""
+    with torch.inference_mode():
+        if lane is None:
+            yield
+            return
+        stream = torch.cuda.ExternalStream(int(lane.handle))  # type: ignore[no-untyped-call]
+        with on(lane), torch.cuda.stream(stream):
+            yield
+
+
+def _torch_lane(card: Card) -> Lane:
+    """Return the run's stream as a lane whose results are torch's."""
+    return Lane(card.device, card.compute, None)
+
+
+def _torch_device(card: Card) -> torch.device:
+    """Return the card as torch names it.
+
+    Raises:
+        KernelError: this torch computes on the CPU only.
+    """
+    if not torch.cuda.is_available():
+        raise KernelError(
+            f"cuda:{card.device.index}: the shipped network runs there by torch, and torch "
+            f"{torch.__version__} computes on the CPU only; install torch's CUDA build (see the "
+            "README, 'A graphics card'), or set device: cpu"
+        )
+    return torch.device("cuda", card.device.index)

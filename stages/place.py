@@ -1,0 +1,190 @@
+"""Where a run's pictures lie: in the host's memory, or on a card.
+
+Stages call `kernels.ops` and don't know which. What differs beside the ops stands here: a frame's
+inputs are sent to the card, work is queued on the run's stream, and what the card has found out
+about a picture comes a frame late, as nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lsd.kernels import ops
+from lsd.kernels.card import Card
+from lsd.kernels.staging import Download, Fields, Form, Reader, Ticket, Upload
+from lsd.pipeline.frame import Frame, FrameFlag, Inputs, Picture
+from lsd.pipeline.stage import Context
+
+_VERDICT = (4,), np.uint32  # what the guard's kernel writes: the code, and padding
+
+
+class Host:
+    """Pictures are torch tensors, and what an op returns is there."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Return the context in which ops on a frame's pictures are called."""
+        return nullcontext()
+
+    def send(self, frame: Frame, **planes: Picture) -> tuple[Frame, dict[str, Any]]:
+        """Bring a frame's inputs, and what else its picture is made from, to where it is made."""
+        return frame, planes
+
+    def kept(self, picture: Any) -> Any:
+        """Return a model's picture as one that its next call does not overwrite."""
+        return picture.clone()
+
+    def made(self, frame: Frame, data: Any, flags: FrameFlag = FrameFlag.NONE) -> Frame:
+        """Return `frame` with the picture that has been made for it."""
+        return replace(frame, data=data, flags=frame.flags | flags)
+
+    def verdict(self, code: Any) -> int | None:
+        """Return what a guard found; None: the card will tell, see `found`."""
+        return int(code)
+
+    def found(self) -> list[int]:
+        """Return the verdicts on earlier frames that have come meanwhile."""
+        return []
+
+    def rehearse(self, work: Callable[[], object]) -> None:
+        """Do once what the stream will do, so that no frame pays for what is done once."""
+
+    def close(self) -> list[int]:
+        """Let go; return the verdicts that were still to come."""
+        return []
+
+
+class OnCard(Host):
+    """Pictures lie on a card, and what an op returns will be there, in the order of one stream.
+
+    Args:
+        context: the run's.
+        fields: what `send` takes beside source and motion: name -> (shape, dtype).
+    """
+
+    def __init__(self, context: Context, fields: Fields | None) -> None:
+        self._context = context
+        self.card = _shared_card(context)
+        try:
+            self._prepare(context, fields)
+        except BaseException:
+            _leave(context)
+            raise
+
+    def _prepare(self, context: Context, fields: Fields | None) -> None:
+        width, height = context.size
+        inputs: dict[str, Form] = {
+            "source": ((1, height, width, 3), np.uint8),
+            "motion": ((1, height, width, 2), np.float32),
+        }
+        self.upload = None if fields is None else Upload(inputs | dict(fields), self.card.lane)
+        self._reader = Reader(self.card.lane, _VERDICT)
+        self._verdicts: deque[Ticket] = deque()
+
+    def working(self) -> AbstractContextManager[None]:
+        return self.card.working()
+
+    def send(self, frame: Frame, **planes: Picture) -> tuple[Frame, dict[str, Any]]:
+        assert self.upload is not None, "this stage has not said what it sends"
+        values = {"source": frame.source, **planes}
+        if frame.motion is not None:
+            values["motion"] = frame.motion
+        sent = self.upload.send({name: value.numpy() for name, value in values.items()})
+        inputs = Inputs(sent.pop("source"), sent.pop("motion", None))  # type: ignore[arg-type]
+        return replace(frame, sent=inputs), dict(sent)
+
+    def kept(self, picture: Any) -> Any:
+        return picture  # what runs there makes a new one each time
+
+    def made(self, frame: Frame, data: Any, flags: FrameFlag = FrameFlag.NONE) -> Frame:
+        return replace(frame, data=data, flags=frame.flags | flags, ready=self.card.mark())
+
+    def verdict(self, code: Any) -> int | None:
+        self._verdicts.append(self._reader.fetch(code))
+        return None
+
+    def found(self) -> list[int]:
+        codes = []
+        while self._verdicts and self._verdicts[0].is_here():
+            codes.append(int(self._verdicts.popleft().value()[0]))
+        return codes
+
+    def rehearse(self, work: Callable[[], object]) -> None:
+        with self.working():
+            work()
+        self.card.compute.synchronize()
+
+    def close(self) -> list[int]:
+        self.card.device.activate()
+        codes = [int(ticket.value()[0]) for ticket in self._verdicts]
+        self._verdicts.clear()
+        if self.upload is not None:
+            self.upload.close()
+        self._reader.close()
+        _leave(self._context)
+        return codes
+
+
+class Landing:
+    """Takes a run's pictures to the host, as pixels; the output's own thread uses it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._download: Download | None = None
+        if context.device != "cpu":
+            card, (width, height) = _shared_card(context), context.size
+            try:
+                self._download = Download(card.device, (1, height, width, 3))
+            except BaseException:
+                _leave(context)
+                raise
+
+    def pixels(self, frame: Frame) -> npt.NDArray[np.uint8]:
+        """Return a frame's picture, uint8 [H, W, 3]; waits until it has been made."""
+        if self._download is None:
+            return np.asarray(ops.tensor_to_frame(frame.data)[0].numpy())
+        assert frame.ready is not None, "a picture on a card says when it is ready"
+        return np.asarray(self._download.fetch(frame.data, frame.ready)[0])
+
+    def close(self) -> None:
+        """Let go of the card."""
+        if self._download is not None:
+            self._download.close()
+            self._download = None
+            _leave(self._context)
+
+
+def place_of(context: Context, fields: Fields | None = None) -> Host | OnCard:
+    """Return where a run's pictures lie.
+
+    Args:
+        context: the run's.
+        fields: what the stage sends there beside a frame's source and motion; None: it sends
+            nothing.
+
+    Raises:
+        KernelError: the card cannot be used.
+    """
+    return Host() if context.device == "cpu" else OnCard(context, fields)
+
+
+def _shared_card(context: Context) -> Card:
+    """Return the card that the stages of a run have in common, opened by the first."""
+    if "card" not in context.shared:
+        context.shared |= {"card": Card(context.device), "card users": 0}
+    context.shared["card users"] += 1
+    card: Card = context.shared["card"]
+    return card
+
+
+def _leave(context: Context) -> None:
+    """Close the card when the last stage has let go of it."""
+    context.shared["card users"] -= 1
+    if context.shared["card users"] == 0:
+        context.shared.pop("card").close()
