@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from lsd.kernels import driver
 from lsd.kernels.records import TARGETS, records
-from lsd.lab.ptx import on_card, verify
+from lsd.lab.ptx import on_card, traffic, verify
 from lsd.lab.ptx.verify import Verdict
 from lsd.pipeline.cli import app
 
@@ -34,9 +34,20 @@ def test_list_names_every_kernel_with_the_bytes_that_it_saves() -> None:
     assert all(row[5].endswith("%") for row in rows[1:])
 
 
-def test_list_as_markdown_is_a_table_of_five_columns() -> None:
-    for line in livesd("list", "--markdown").output.splitlines():
-        assert line.replace("\\|", "").count("|") == 6, line
+def test_list_as_markdown_is_a_table_with_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(traffic, "of", lambda op: {"luma_u8": 4.04} if op == "luma" else {})
+    lines = livesd("list", "--markdown").stdout.splitlines()
+    for line in lines:
+        assert line.replace("\\|", "").count("|") == 7, line
+    figures = [line.split(" | ")[-1] for line in lines[2:]]
+    assert sorted(set(figures)) == ["- |", "4 |"]
+
+
+def test_plain_list_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(traffic, "of")
+    assert livesd("list").exit_code == 0
 
 
 def verdict(name: str, *failures: str) -> Verdict:

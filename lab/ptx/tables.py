@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lsd.kernels.records import TARGETS, Entry, entry, records
@@ -32,17 +32,21 @@ def listing() -> list[dict[str, str]]:
     ]
 
 
-def markdown() -> str:
-    """Return the bytes of all kernels, as docs/kernels.md has them."""
-    lines = [
-        "| kernel | computes | bytes an output | as a sequence of torch ops | saved |",
-        "|---|---|---|---|---|",
-    ]
+def markdown(measured: Mapping[str, float]) -> str:
+    """Return the bytes of all kernels, as docs/kernels.md has them.
+
+    Args:
+        measured: bytes an output of torch twins, by kernel.
+    """
+    heads = ("kernel", "computes", "bytes an output", "as a sequence of torch ops", "saved")
+    lines = [f"| {' | '.join((*heads, 'measured of the CPU twin'))} |", "|---|---|---|---|---|---|"]
     for record in records().values():
         for each in record.entries.values():
             moved, unfused, saved = _bytes(each)
             formula = record.formula.replace("|", "\\|")
-            lines.append(f"| `{each.name}` | {formula} | {moved} | {unfused} | {saved} |")
+            found = f"{round(measured[each.name], 1):g}" if each.name in measured else "-"
+            cells = (f"`{each.name}`", formula, moved, unfused, saved, found)
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
