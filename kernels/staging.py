@@ -129,7 +129,8 @@ class Upload:
         return {name: taken[name] for name in values}
 
     def close(self) -> None:
-        """Wait for what is on its way, and let go."""
+        """Wait for what is on its way, and let go; any thread may."""
+        self._lane.device.activate()
         self.stream.synchronize()
         for slot in self.slots:
             slot.close()
@@ -196,7 +197,8 @@ class Reader:
         return Ticket(landing, self._free)
 
     def close(self) -> None:
-        """Let go; no ticket may be asked any more."""
+        """Let go; no ticket may be asked any more. Any thread may."""
+        self._lane.device.activate()
         for landing in self._landings:
             landing.here.close()
 
@@ -234,7 +236,8 @@ class Download:
         return self._landing.host.copy()
 
     def close(self) -> None:
-        """Let go."""
+        """Let go; any thread may."""
+        self._lane.device.activate()
         self._landing.here.close()
         self.stream.close()
         self._pool.close()

@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -236,7 +237,8 @@ class Runner:
                 stage.open(session.source_context if is_source else session.stage_context)
         except BaseException as error:
             for opened in reversed(tried):
-                self._close(opened)
+                with suppress(Exception):  # what went wrong first is what is told
+                    opened.close()
             if isinstance(error, KernelError):
                 raise
             self._finished.set()

@@ -78,9 +78,9 @@ class Blend:
 
     def close(self) -> None:
         """Release the network."""
+        place, self._place = self._place, Host()
         self._weigh = self._given
-        self._place.close()
-        self._place = Host()
+        place.close()
 
 
 def _weigher(size: Size) -> Weigher:

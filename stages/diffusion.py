@@ -19,6 +19,7 @@ from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import Params, StageOptions, live_field, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines, styles
+from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
 from lsd.stages.models.on_card import denoiser_on
@@ -113,6 +114,8 @@ class Diffusion:
         elif self._given is None:
             threads = options.threads or default_threads()
             self._denoiser = shared_denoiser(context.size, options.engine, threads)
+        else:
+            self._denoiser = self._given
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame` restyled: data float32 [1, 3, H, W] in [-1, 1].
@@ -135,11 +138,13 @@ class Diffusion:
 
     def close(self) -> None:
         """Forget the texture; a network compiled for the CPU stays for the process's next run."""
-        self._field = None
-        if isinstance(self._place, OnCard):
+        denoiser, place = self._denoiser, self._place
+        self._field, self._place = None, Host()
+        if isinstance(place, OnCard):
             self._denoiser = self._given
-        self._place.close()
-        self._place = Host()
+        if isinstance(denoiser, CapturedDenoiser):
+            denoiser.close()
+        place.close()
 
     def describe(self) -> Mapping[str, str | int]:
         """Return model, engine, seed and the mix of styles at start, for the report."""
@@ -177,7 +182,8 @@ class Diffusion:
         source, history = frame.inputs.source, frame.history
 
         def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
-            return self._place.kept(denoiser(x, sigma, source, history, style, estimate))
+            kept: Tensor = self._place.kept(denoiser(x, sigma, source, history, style, estimate))
+            return kept
 
         return sample(denoise, field, steps)
 

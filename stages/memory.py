@@ -80,9 +80,9 @@ class Memory:
 
     def close(self) -> None:
         """Count what the card still has to tell."""
-        for code in self._place.close():
+        place, self._place = self._place, Host()
+        for code in place.close():
             self._count(code)
-        self._place = Host()
 
     def reset(self) -> None:
         """Take the picture for settled."""

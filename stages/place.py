@@ -122,6 +122,7 @@ class OnCard(Host):
 
     def close(self) -> list[int]:
         self.card.device.activate()
+        self.card.compute.synchronize()
         codes = [int(ticket.value()[0]) for ticket in self._verdicts]
         self._verdicts.clear()
         if self.upload is not None:

@@ -43,7 +43,9 @@ class CapturedDenoiser:
         return step(self._card, given)
 
     def close(self) -> None:
-        """Let go of the graphs."""
+        """Wait for the graphs that are queued, and let go of all; any thread may."""
+        self._card.device.activate()
+        self._card.compute.synchronize()
         for step in self._steps.values():
             step.close()
         self._steps.clear()
