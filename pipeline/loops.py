@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from lsd.pipeline.errors import LinkClosed, SinkError, StageError
+from lsd.pipeline.errors import KernelError, LinkClosed, SinkError, StageError
 from lsd.pipeline.frame import Frame, FrameFlag
 from lsd.pipeline.pacer import Pacer
 from lsd.pipeline.session import Failures, Flight, Session, error_text
@@ -95,6 +96,10 @@ class _Step(NamedTuple):
     wants_previous: bool  # the edge ends here
 
 
+class _CardLeft(Exception):  # noqa: N818 - no error: the frame begins once more, on the CPU
+    """The stages compute elsewhere from here on."""
+
+
 class ComputeLoop:
     """Takes one frame at a time through all stages between the two links."""
 
@@ -149,7 +154,10 @@ class ComputeLoop:
         ready_ns = flight.ready_ns
         for step in self._steps:
             start_ns = self._session.clock.now_ns()
-            result = self._process(step, frame, previous)
+            try:
+                result = self._process(step, frame, previous)
+            except _CardLeft:
+                return self.advance(flight)
             end_ns = self._session.clock.now_ns()
             self._session.recorder.span(step.place, frame.seq, ready_ns, start_ns, end_ns)
             if result is None:
@@ -174,11 +182,24 @@ class ComputeLoop:
             if result is not None and result.seq != frame.seq:
                 raise StageError(f"returned frame {result.seq}; a stage must keep a frame's seq")
         except Exception as error:
+            if isinstance(error, KernelError) and self._session.leave_card(error):
+                self._reopen()
+                raise _CardLeft from error
             self._failures.failure(stage.name, frame.seq, error)
             return None
         if result is None:
             self._session.recorder.ledger.drop(f"skipped:{stage.name}")
         return result
+
+    def _reopen(self) -> None:
+        """Open the stages that were on the card again, on the CPU; the past stays behind."""
+        for stage in (step.stage for step in self._steps):
+            if "cuda" in getattr(stage, "devices", ()):
+                with suppress(Exception):  # the card has said already what is wrong with it
+                    stage.close()
+                stage.open(self._session.stage_context)
+        self._history.extend([None] * len(self._history))
+        self._is_cut_off = True
 
 
 class OutputLoop:
@@ -214,14 +235,17 @@ class OutputLoop:
             SinkError: no sink is left.
             StageError: the stage failed, and the run is to end for it.
         """
-        frame, recorder = flight.frame, self._session.recorder
-        start_ns = self._session.clock.now_ns()
+        session, frame, recorder = self._session, flight.frame, self._session.recorder
+        start_ns = session.clock.now_ns()
         try:
             result = self._stage.process(frame)
         except SinkError:
             recorder.ledger.fail()
             raise
         except Exception as error:
+            if isinstance(error, KernelError) and session.settings.may_fall_back:
+                recorder.ledger.fail()  # gone with the card, which the compute loop leaves
+                return
             self._failures.failure(self._stage.name, frame.seq, error)
             return
         end_ns = self._session.clock.now_ns()

@@ -76,8 +76,8 @@ class Runner:
         live: True: the newest frame wins, missed deadlines repeat the last
             picture. False: nothing is dropped, repeated or late.
         device: "cpu" or "cuda:N", already resolved.
-        may_fall_back: where a card turns out not to do when the stages open, say so and run on
-            the CPU; otherwise that is an error.
+        may_fall_back: a card that will not do, or fails on the way, is left: the run says so and
+            goes on on the CPU. Otherwise that is an error.
         params: the options of all stages; changes apply from the next frame on.
         clock: where time comes from.
         on_error: what a stage's exception does: "skip" loses the frame, and 50
@@ -119,6 +119,7 @@ class Runner:
             warmup_frames=warmup_frames,
             max_frames=max_frames,
             max_duration_ns=None if max_duration_s is None else round(max_duration_s * 1e9),
+            may_fall_back=may_fall_back,
         )
         context = Context(
             size=size,
@@ -129,7 +130,6 @@ class Runner:
             params=params.snapshot(),
         )
         self._graph = graph
-        self._may_fall_back = may_fall_back
         self._session = Session(graph, settings, context, params)
         self._finished = threading.Event()
         self._facts: dict[str, str | int] = {}
@@ -209,17 +209,12 @@ class Runner:
 
     def _open(self) -> None:
         """Open all stages; on the CPU, where the card will not do and need not."""
-        session = self._session
         try:
             self._open_all()
         except KernelError as error:
-            context = session.stage_context
-            if context.device == "cpu" or not self._may_fall_back:
+            if not self._session.leave_card(error):
                 self._finished.set()
                 raise
-            context.warn(f"{context.device} is not used, the CPU computes: {error}")
-            for each in (session.source_context, session.stage_context):
-                each.device = "cpu"
             self._open_all()
 
     def _open_all(self) -> None:

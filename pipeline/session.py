@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lsd.pipeline.clock import Clock
-from lsd.pipeline.errors import LsdError, StageError
+from lsd.pipeline.errors import KernelError, LsdError, StageError
 from lsd.pipeline.frame import Frame
 from lsd.pipeline.graph import Graph
 from lsd.pipeline.ledger import Ledger
@@ -34,6 +34,7 @@ class Settings:
     warmup_frames: int
     max_frames: int | None
     max_duration_ns: int | None
+    may_fall_back: bool = False
 
 
 @dataclass(slots=True)
@@ -105,6 +106,18 @@ class Session:
             if self.error is None:
                 self.error = error
         self.stopping.set()
+
+    def leave_card(self, error: KernelError) -> bool:
+        """Say that the CPU computes from now on; False where the config wants the card.
+
+        The stages are the caller's to open again.
+        """
+        context = self.stage_context
+        if context.device == "cpu" or not self.settings.may_fall_back:
+            return False
+        context.warn(f"{context.device} is not used, the CPU computes: {error}")
+        self.source_context.device = context.device = "cpu"
+        return True
 
     def kill(self) -> None:
         """End all loops at the next opportunity; what is in flight stays there."""

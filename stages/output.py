@@ -124,8 +124,13 @@ class Output:
         Raises:
             SinkError: no sink could be finished, so that nothing (more) was written.
         """
-        if self._landing is not None:
-            self._landing.close()
+        try:
+            if self._landing is not None:
+                self._landing.close()
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
         writers, self._writers = self._writers, []
         for writer in writers:
             writer.finish()

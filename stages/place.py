@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lsd.kernels import ops
 from lsd.kernels.card import Card
 from lsd.kernels.staging import Download, Fields, Form, Reader, Ticket, Upload
+from lsd.pipeline.errors import KernelError
 from lsd.pipeline.frame import Frame, FrameFlag, Inputs, Picture
 from lsd.pipeline.stage import Context
 
@@ -148,16 +149,19 @@ class Landing:
 
     def pixels(self, frame: Frame) -> npt.NDArray[np.uint8]:
         """Return a frame's picture, uint8 [H, W, 3]; waits until it has been made."""
-        if self._download is None:
+        if frame.ready is None:  # on the host: from the start, or since the card was left
             return np.asarray(ops.tensor_to_frame(frame.data)[0].numpy())
-        assert frame.ready is not None, "a picture on a card says when it is ready"
+        assert self._download is not None, "the run has no card"
         return np.asarray(self._download.fetch(frame.data, frame.ready)[0])
 
     def close(self) -> None:
         """Let go of the card."""
-        if self._download is not None:
-            self._download.close()
-            self._download = None
+        download, self._download = self._download, None
+        if download is None:
+            return
+        was_left = self._context.device == "cpu"
+        with suppress(KernelError) if was_left else nullcontext():  # it has said what is wrong
+            download.close()
             _leave(self._context)
 
 

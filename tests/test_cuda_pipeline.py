@@ -20,7 +20,7 @@ from tiny_denoiser import TinyDenoiser
 from lsd.kernels import driver, ops
 from lsd.kernels.card import Card
 from lsd.pipeline.config import load_config
-from lsd.pipeline.errors import ConfigError, KernelError
+from lsd.pipeline.errors import ConfigError, KernelError, StageError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.registry import Registry
@@ -204,6 +204,54 @@ def test_a_card_that_will_not_do_is_left_where_the_config_allows_it(
     assert told[0].startswith("cuda:0 is not used, the CPU computes: ")
     assert said in told[0]
     assert device == "cpu"
+
+
+class Breaking(TinyBlend):
+    """Breaks the card when it is given its fourth picture."""
+
+    fake = None
+
+    def __init__(self, name):
+        super().__init__(name)
+        weigh, self._seen = self._given, 0
+
+        def breaking(luma, *others):
+            self._seen += 1
+            if self._seen == 4:
+                self.fake.break_kernels()
+            return weigh(luma, *others)
+
+        self._given = self._weigh = breaking
+
+
+@pytest.mark.parametrize("mode", [LATE, EARLY, RANDOM])
+def test_a_card_that_fails_on_the_way_is_left_and_the_stream_goes_on(card, tmp_path, mode):
+    card.start(mode)
+    driver.device.cache_clear()
+    Breaking.fake = card
+    registry = Registry({**TINY._loaded, "blend": Breaking})
+    length = {
+        "stages.capture.input": "test://moving?frames=20",
+        "stages.diffusion.styles": "{ink: 1.0}",  # a texture would begin anew
+    }
+    pictures, device, told = run(tmp_path, "auto", registry, **length)
+    lost = 20 - len(pictures)
+    assert 0 <= lost <= 4, "what was on its way on the card, and no more"
+    assert device == "cpu"
+    assert len(told) == 1
+    assert "cuda:0 is not used, the CPU computes: " in told[0]
+    assert "CUDA_ERROR_LAUNCH_FAILED" in told[0]
+    twins, *_ = run(tmp_path / "cpu", "cpu", TINY, **length)
+    # the stream begins anew where the card was left, and has forgotten that soon
+    assert np.abs(pictures[-1] - twins[-1]).mean() < 0.25
+
+
+def test_a_card_that_was_asked_for_and_fails_on_the_way_ends_the_run(card, tmp_path):
+    Breaking.fake = card
+    made = runner(tmp_path, "cuda:0", Registry({**TINY._loaded, "blend": Breaking}))
+    made.start()
+    with pytest.raises(StageError, match="CUDA_ERROR_LAUNCH_FAILED"):
+        made.wait(60)
 
 
 def test_a_card_that_was_asked_for_is_not_left(card, tmp_path):
