@@ -264,7 +264,7 @@ def test_a_card_that_was_asked_for_is_not_left(card, tmp_path):
 
 def test_the_shipped_network_needs_torch_for_cuda(card, tmp_path):
     assert not torch.cuda.is_available()
-    with pytest.raises(KernelError, match=r"computes on the CPU only; install torch's CUDA build"):
+    with pytest.raises(KernelError, match=r"computes on the CPU only; install the CUDA build"):
         runner(tmp_path, "cuda:0", None).start()
     *_, told = run(tmp_path, "auto", None)
     assert any("computes on the CPU only" in text for text in told)

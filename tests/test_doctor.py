@@ -203,8 +203,10 @@ def test_with_a_card_each_kernel_is_run_against_its_twin(monkeypatch):
     monkeypatch.setattr(denoise_step, "cases", lambda: some)
     monkeypatch.setattr(on_card, "records", lambda: ["denoise_step"])
     monkeypatch.setattr(on_card, "REPEATS", 1)
-    card, *kernels = doctor.examine_gpu()
+    card, network, *kernels = doctor.examine_gpu()
     assert (card.name, card.found) == ("card", "Fake card, 16 GB/s at best")
+    assert (network.name, network.state) == ("torch on the card", "warn")
+    assert "computes on the CPU only" in network.found
     assert [(check.name, check.state) for check in kernels] == [("kernel denoise_step", "ok")]
     assert kernels[0].found.startswith("2 cases as the twin; ")
     assert " GB/s, " in kernels[0].found
@@ -216,7 +218,7 @@ def test_a_kernel_that_fails_on_the_card_fails_the_check(card, monkeypatch):
 
     monkeypatch.setattr(on_card, "records", lambda: ["denoise_step"])
     card.fail("cuLaunchKernel", 719, after=2)
-    check = list(doctor.examine_gpu())[1]
+    check = list(doctor.examine_gpu())[2]
     assert check.state == "fail"
     assert "CUDA_ERROR_LAUNCH_FAILED 719" in check.found
 

@@ -92,8 +92,19 @@ def checks() -> Iterator[Check]:
         return
     card = driver.device(0)
     yield Check("card", "ok", f"{card.name}, {card.bandwidth() / 1e9:.0f} GB/s at best")
+    yield _torch()
     for verdict in verdicts(card):
         yield from _checks(verdict)
+
+
+def _torch() -> Check:
+    """Say whether the shipped network, which is torch's there, can run on the card."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Check("torch on the card", "ok", f"torch {torch.__version__}")
+    found = f"torch {torch.__version__} computes on the CPU only, and so does the shipped network"
+    return Check("torch on the card", "warn", found, "install the CUDA build of pytorch.org")
 
 
 def verdicts(card: driver.Device) -> Iterator[Verdict]:

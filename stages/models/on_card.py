@@ -142,7 +142,7 @@ def _torch_device(card: Card) -> torch.device:
     if not torch.cuda.is_available():
         raise KernelError(
             f"cuda:{card.device.index}: the shipped network runs there by torch, and torch "
-            f"{torch.__version__} computes on the CPU only; install torch's CUDA build (see the "
-            "README, 'A graphics card'), or set device: cpu"
+            f"{torch.__version__} computes on the CPU only; install the CUDA build of pytorch.org, "
+            "or set device: cpu"
         )
     return torch.device("cuda", card.device.index)
