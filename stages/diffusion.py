@@ -16,17 +16,18 @@ from lsd.kernels import ops
 from lsd.kernels.staging import Fields
 from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
-from lsd.pipeline.params import Params, StageOptions, live_field, restart_field
+from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines, styles
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
 from lsd.stages.models.on_card import denoiser_on
-from lsd.stages.models.sampler import REFERENCE_STEPS, sample
+from lsd.stages.models.sampler import REFERENCE_STEPS
 from lsd.stages.models.texture import TextureField, resting_planes
 from lsd.stages.past import history_of
 from lsd.stages.place import Host, OnCard, place_of
+from lsd.stages.rehearsal import refuse_another, rehearse, sample_frame
 
 Value = TypeVar("Value")
 EngineName = Literal["auto", "openvino-bf16", "openvino-int8", "openvino", "onnxruntime", "torch"]
@@ -126,6 +127,9 @@ class Diffusion:
         """
         options = frame.params.of(self.name, DiffusionOptions)
         style = options.style_vector()
+        denoiser = self._denoiser
+        if denoiser is None:
+            raise StageError(f"stage {self.name!r}: process before open")
         field = self._advance(options.seed, frame, rests=not has_texture(style))
         with self._place.working():
             frame, given = self._place.send(frame, field=field, style=style)
@@ -133,7 +137,8 @@ class Diffusion:
                 data = ops.frame_to_tensor(frame.inputs.source)
                 return self._place.made(frame, data, FrameFlag.PASSTHROUGH)
             frame = replace(frame, history=history_of(frame, previous))
-            data = self._sample(frame, given["field"], given["style"], options.steps)
+            field, style = given["field"], given["style"]
+            data = sample_frame(self._place, denoiser, frame, field, style, options.steps)
             return self._place.made(frame, data)
 
     def close(self) -> None:
@@ -175,37 +180,18 @@ class Diffusion:
             "style": ((1, STYLE_SIZE), np.float32),
         }
 
-    def _sample(self, frame: Frame, field: Tensor, style: Tensor, steps: int) -> Tensor:
-        denoiser = self._denoiser
-        if denoiser is None:
-            raise StageError(f"stage {self.name!r}: process before open")
-        source, history = frame.inputs.source, frame.history
-
-        def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
-            kept: Tensor = self._place.kept(denoiser(x, sigma, source, history, style, estimate))
-            return kept
-
-        return sample(denoise, field, steps)
-
     def _rehearse(self, options: DiffusionOptions) -> None:
-        """Make two pictures, without history and with: kernels are loaded, graphs captured."""
-        width, height = self._size
-        black = torch.zeros((1, height, width, 3), dtype=torch.uint8)
-        motion = torch.zeros((1, height, width, 2))
-        params = Params({})
-        frame: Frame | None = None
+        """Do once on the card what is done once; the shipped network must look as on the CPU.
 
-        def work() -> None:
-            nonlocal frame
-            for _ in range(2):
-                now = Frame(0, 0, 0, None, black, black, motion, params)
-                field = torch.zeros((1, 3, height, width))
-                now, given = self._place.send(now, field=field, style=options.style_vector())
-                now = replace(now, history=history_of(now, frame))
-                data = self._sample(now, given["field"], given["style"], options.steps)
-                frame = replace(now, data=data)
-
-        self._place.rehearse(work)
+        Raises:
+            KernelError: the card will not do.
+        """
+        assert self._denoiser is not None
+        given = self._size, options.style_vector(), options.steps
+        ours = rehearse(self._place, self._denoiser, *given)
+        if self._given is None:
+            twin = shared_denoiser(self._size, options.engine, options.threads or default_threads())
+            refuse_another(ours, rehearse(Host(), twin, *given))
 
     def _advance(self, seed: int, frame: Frame, *, rests: bool) -> Tensor:
         """Carry the texture to this frame; float32 [1, 3, H, W].

@@ -55,6 +55,11 @@ class Host:
 
     def rehearse(self, work: Callable[[], object]) -> None:
         """Do once what the stream will do, so that no frame pays for what is done once."""
+        work()
+
+    def pixels(self, frame: Frame) -> npt.NDArray[np.uint8]:
+        """Return a frame's picture, uint8 [H, W, 3]; waits until it has been made."""
+        return np.asarray(ops.tensor_to_frame(frame.data)[0].numpy())
 
     def close(self) -> list[int]:
         """Let go; return the verdicts that were still to come."""
@@ -120,6 +125,13 @@ class OnCard(Host):
         with self.working():
             work()
         self.card.compute.synchronize()
+
+    def pixels(self, frame: Frame) -> npt.NDArray[np.uint8]:
+        landing = Landing(self._context)
+        try:
+            return landing.pixels(frame)
+        finally:
+            landing.close()
 
     def close(self) -> list[int]:
         self.card.device.activate()

@@ -24,6 +24,7 @@ from lsd.pipeline.errors import ConfigError, KernelError, StageError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.registry import Registry
+from lsd.stages import diffusion
 from lsd.stages.blend import Blend
 from lsd.stages.capture import Capture
 from lsd.stages.diffusion import Diffusion
@@ -33,6 +34,7 @@ from lsd.stages.models.on_card import TorchBlend, TorchUNet
 from lsd.stages.output import Output
 from lsd.stages.place import OnCard, place_of
 from lsd.stages.recall import Recall
+from lsd.stages.rehearsal import refuse_another
 
 FRAMES = 6
 STEPS = 2
@@ -268,6 +270,24 @@ def test_the_shipped_network_needs_torch_for_cuda(card, tmp_path):
         runner(tmp_path, "cuda:0", None).start()
     *_, told = run(tmp_path, "auto", None)
     assert any("computes on the CPU only" in text for text in told)
+
+
+def test_a_card_whose_picture_is_not_the_cpus_is_left(card, tmp_path, monkeypatch):
+    """The shipped network is asked for, and the card makes something else of the same frame."""
+    wrong = lambda board, *_: CapturedDenoiser(TinyDenoiser(*map(constant, FILM)), board)  # noqa: E731
+    monkeypatch.setattr(diffusion, "denoiser_on", wrong)
+    with pytest.raises(KernelError, match=r"first picture is .* dB from the CPU's, expected 30"):
+        runner(tmp_path, "cuda:0", None).start()
+    pictures, device, told = run(tmp_path, "auto", None)
+    assert (len(pictures), device) == (FRAMES, "cpu")
+    assert "dB from the CPU's" in told[0]
+
+
+def test_a_picture_that_is_the_cpus_to_a_level_is_taken():
+    picture = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    refuse_another(picture + np.uint8(1), picture)
+    with pytest.raises(KernelError, match="dB"):
+        refuse_another(picture[::-1], picture)
 
 
 def test_a_stage_that_knows_the_cpu_only_keeps_the_pictures_there(card, tmp_path):

@@ -118,14 +118,21 @@ class TorchBlend:
 
 @contextmanager
 def _inference(lane: Lane | None) -> Iterator[None]:
-    """Queue what is computed inside on a lane, if there is one, without gradients."""
+    """Queue what is computed inside on a lane, if there is one, without gradients.
+
+    Raises:
+        KernelError: torch fails on the card.
+    """
     with torch.inference_mode():
         if lane is None:
             yield
             return
         stream = torch.cuda.ExternalStream(int(lane.handle))  # type: ignore[no-untyped-call]
-        with on(lane), torch.cuda.stream(stream):
-            yield
+        try:
+            with on(lane), torch.cuda.stream(stream):
+                yield
+        except RuntimeError as error:  # torch's own, its out of memory among them
+            raise KernelError(f"torch on cuda:{lane.device.index}: {error}") from error
 
 
 def _torch_lane(card: Card) -> Lane:
