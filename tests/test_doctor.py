@@ -207,9 +207,9 @@ def test_with_a_card_each_kernel_is_run_against_its_twin(monkeypatch):
     assert (card.name, card.found) == ("card", "Fake card, 16 GB/s at best")
     assert (network.name, network.state) == ("torch on the card", "warn")
     assert "computes on the CPU only" in network.found
-    assert [(check.name, check.state) for check in kernels] == [("kernel denoise_step", "ok")]
-    assert kernels[0].found.startswith("2 cases as the twin; ")
-    assert " GB/s, " in kernels[0].found
+    assert {check.state for check in kernels} == {"ok"}
+    assert {check.name.rpartition("_")[0] for check in kernels} == {"kernel denoise_step"}
+    assert all(" GB/s, " in check.found for check in kernels)
 
 
 @pytest.mark.usefixtures("installed")

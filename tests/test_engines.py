@@ -389,7 +389,7 @@ def break_import(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise ImportError("libtbb.so.12: cannot open shared object file")
 
-    monkeypatch.setattr(quiet_openvino, "import_openvino", fail)
+    monkeypatch.setattr(quiet_openvino, "the_core", fail)
 
 
 def test_engine_whose_package_does_not_load_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,3 +76,25 @@ def test_nothing_imports_openvino_but_by_the_quiet_door() -> None:
         if pattern.search(path.read_text()) and path.name not in DOOR
     ]
     assert offenders == [], "use lsd.stages.models.quiet_openvino.import_openvino()"
+
+
+CTRL_C = """
+import os, signal, threading, time
+from lsd.pipeline.frame import Size
+from lsd.stages.models.denoiser import UNetDenoiser
+
+engines = [UNetDenoiser(Size(64, 64), "openvino", 1)]
+letting_go = threading.Thread(target=engines.clear)  # as the runner's last thread does
+letting_go.start()
+letting_go.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_an_engine_was_let_go_by_another_thread_is_no_crash() -> None:
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True)
+    assert done.stdout == "interrupted\n", (done.returncode, done.stderr)

@@ -85,9 +85,9 @@ def has_bfloat16() -> bool:
     Raises:
         ImportError, RuntimeError: OpenVINO does not load.
     """
-    from lsd.stages.models.quiet_openvino import import_openvino
+    from lsd.stages.models.quiet_openvino import the_core
 
-    core = import_openvino().Core()
+    core = the_core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -209,11 +209,11 @@ class _OpenVino:
     def __init__(
         self, network: str, path: Path, name: str, example: tuple[Tensor, ...], threads: int
     ) -> None:
-        from lsd.stages.models.quiet_openvino import import_openvino
+        from lsd.stages.models.quiet_openvino import the_core
 
         self.name = name
         torch.set_num_threads(1)
-        core = import_openvino().Core()
+        core = the_core()
         try:
             model = core.read_model(path)
         except RuntimeError as error:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 
 def import_openvino() -> ModuleType:
@@ -27,3 +29,18 @@ def import_openvino() -> ModuleType:
     # a telemetry that somebody else has started: it has reported already.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return importlib.import_module("openvino")
+
+
+@lru_cache(maxsize=1)
+def the_core() -> Any:
+    """Return the process's only `openvino.Core`, which lives as long as the process.
+
+    The first compilation gives the thread that asks for it a stack for signals, and the
+    end of the last core frees that stack. In another thread than the first it would leave
+    the first one with a stack that is gone: the next Ctrl-C would crash (OpenVINO 2026.4).
+
+    Raises:
+        ImportError: OpenVINO is not installed; the caller picks another engine.
+        RuntimeError: it does not load.
+    """
+    return import_openvino().Core()
