@@ -1,0 +1,417 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsd.pipeline.climb import Climb, Rules
+from lsd.pipeline.frame import Size
+from lsd.pipeline.ladder import MOST_REUSED, CostModel, Rung
+from lsd.pipeline.scheduler import Scheduler
+
+MS = 1_000_000
+PERIOD = 40 * MS
+RUNGS = (
+    Rung(2, Size(256, 256), 1.0),
+    Rung(1, Size(256, 256), 0.9),
+    Rung(1, Size(128, 128), 0.5),
+    Rung(0, Size(256, 256), 0.8),
+)
+COSTS = [30 * MS, 20 * MS, 10 * MS, 5 * MS]
+
+
+def scheduler(rungs=RUNGS, costs=COSTS, *, latency_ms=40, max_gap_ms=200, rules=None):
+    return Scheduler(
+        rungs, costs, rate_hz=25, latency_ns=latency_ms * MS, max_gap_ns=max_gap_ms * MS,
+        rules=rules,
+    )  # fmt: skip
+
+
+def without_reuse(**options):
+    return scheduler(RUNGS[:-1], COSTS[:-1], **options)
+
+
+def serve(policy, slowdown=1.0, frames=1, motion=1.0):
+    """Make frames one after the other, a period apart; return the numbers of their rungs."""
+    places = []
+    for _ in range(frames):
+        plan = policy.begin(0, policy.deadline(0), motion)
+        policy.finish(round(COSTS[plan.place] * slowdown))
+        places.append(plan.place)
+    return places
+
+
+def climb(rules=None, lowest=3):
+    costs = CostModel([40, 30, 20, 10])
+    return costs, Climb(costs, lowest, 10, rules)
+
+
+def judge(costs, where, took, frames=1, budget=41):
+    """Serve frames on the climb's own rung, each `took` times its cost; return the levels."""
+    levels = []
+    for _ in range(frames):
+        costs.observe(where.level, round(costs.calibrated_ns[where.level] * took))
+        where.served(budget)
+        levels.append(where.level)
+    return levels
+
+
+# down
+
+
+def test_one_predicted_miss_leads_straight_to_the_rung_that_fits():
+    costs, where = climb()
+    assert judge(costs, where, 2.0) == [3]  # 1 would take 60, 2 still 40 of a budget of 41
+
+
+def test_one_predicted_miss_leads_no_further_than_it_must():
+    costs, where = climb()
+    assert judge(costs, where, 1.3) == [2]
+    assert climb()[1].level == 0
+
+
+def test_where_no_rung_fits_the_lowest_is_taken():
+    costs, where = climb(lowest=2)
+    assert judge(costs, where, 9.0) == [2]
+
+
+def test_three_frames_above_the_share_lead_down_and_two_do_not():
+    costs, where = climb(Rules(down_dwell_s=0))
+    assert judge(costs, where, 1.0, 3) == [0, 0, 1]  # 40 is above 95 % of 41, and below 41
+
+
+def test_frames_above_the_share_count_only_in_a_row():
+    costs, where = climb(Rules(down_dwell_s=0))
+    judge(costs, where, 1.0, 2)
+    assert judge(costs, where, 1.0, 1, budget=50) == [0]
+    assert judge(costs, where, 1.0, 2) == [0, 0]
+
+
+def test_way_down_by_share_waits_for_the_move_before_to_show():
+    costs, where = climb(Rules(down_dwell_s=0.5))
+    assert judge(costs, where, 1.0, 5) == [0, 0, 0, 0, 1]
+
+
+def test_predicted_miss_does_not_wait():
+    costs, where = climb(Rules(down_dwell_s=100))
+    assert judge(costs, where, 1.3) == [2]
+
+
+# up
+
+
+def lowered(rules=None):
+    """A climb that a burst has brought down to 3, and whose window has forgotten it."""
+    costs, where = climb(rules)
+    judge(costs, where, 2.0)
+    for _ in range(20):
+        costs.observe(3, 10)
+    return costs, where
+
+
+def test_way_up_waits_a_second_and_then_skips_what_it_may():
+    costs, where = lowered()
+    assert judge(costs, where, 1.0, 10, budget=50) == [3] * 9 + [0]
+
+
+def test_way_up_goes_as_far_as_is_affordable():
+    costs, where = lowered()
+    assert judge(costs, where, 1.0, 10, budget=38) == [3] * 9 + [1]  # 80 % of 38 is above 30
+
+
+def test_rung_between_the_shares_is_not_taken_again():
+    costs, where = lowered()
+    assert judge(costs, where, 1.0, 30, budget=42)[-1] == 1  # 40 would be below 42, not below 80 %
+
+
+def test_second_of_calm_has_no_hole():
+    costs, where = lowered()
+    judge(costs, where, 1.0, 9, budget=50)
+    judge(costs, where, 1.0, 1, budget=15)
+    assert judge(costs, where, 1.0, 10, budget=50) == [3] * 9 + [0]
+
+
+def test_way_up_that_ends_below_doubles_the_wait():
+    costs, where = lowered()
+    judge(costs, where, 1.0, 10, budget=50)
+    judge(costs, where, 2.0, 1, budget=50)
+    assert (where.oscillations, where.up_dwell_s) == (1, 2.0)
+
+
+def test_wait_grows_no_further_than_its_most():
+    costs, where = lowered(Rules(up_dwell_s=0.1, up_dwell_most_s=0.3))
+    for _ in range(4):
+        judge(costs, where, 1.0, 40, budget=50)
+        judge(costs, where, 2.0, 1, budget=50)
+    assert (where.oscillations, where.up_dwell_s) == (4, 0.3)
+
+
+def test_way_up_that_lasts_is_no_oscillation():
+    costs, where = lowered()
+    judge(costs, where, 1.0, 10 + 50, budget=50)
+    judge(costs, where, 2.0, 1, budget=50)
+    assert (where.oscillations, where.up_dwell_s) == (0, 1.0)
+
+
+def test_wait_halves_in_every_calm_while():
+    costs, where = lowered()
+    judge(costs, where, 1.0, 10, budget=50)
+    judge(costs, where, 2.0, 1, budget=50)
+    judge(costs, where, 1.0, 49, budget=5)
+    assert where.up_dwell_s == 2.0
+    judge(costs, where, 1.0, 1, budget=5)
+    assert where.up_dwell_s == 1.0
+    judge(costs, where, 1.0, 50, budget=5)
+    assert where.up_dwell_s == 1.0
+
+
+def test_changes_are_counted():
+    costs, where = lowered()
+    judge(costs, where, 1.0, 10, budget=50)
+    assert where.changes == 2
+
+
+# the rung of a frame
+
+
+def test_calm_stream_is_made_on_the_best_rung():
+    policy = scheduler()
+    assert serve(policy, frames=50) == [0] * 50
+    assert policy.counts == {"level": 50}
+
+
+def test_frame_that_begins_late_is_made_lower_and_the_stream_stays():
+    policy = without_reuse()
+    serve(policy)
+    plan = policy.begin(15 * MS, 40 * MS, 1.0)
+    assert (plan.place, plan.why, plan.start_ns) == (1, "catch_up", 15 * MS)
+    policy.finish(35 * MS)
+    assert serve(policy) == [0]
+
+
+def test_frame_that_just_fits_is_made_on_its_rung():
+    assert scheduler().begin(10 * MS, 40 * MS, 1.0).place == 0
+
+
+def test_frame_that_begins_too_late_for_its_rung_uses_the_last_output_where_that_is_better():
+    policy = scheduler()
+    serve(policy)
+    assert policy.begin(25 * MS, 40 * MS, 1.0).why == "reused"  # 0.8, where a rung would give 0.5
+    assert scheduler().begin(25 * MS, 40 * MS, 1.0).why == "catch_up"  # nothing to use yet
+
+
+def test_last_output_is_not_used_where_a_rung_is_better():
+    policy = scheduler()
+    serve(policy)
+    assert policy.begin(15 * MS, 40 * MS, 1.0).why == "catch_up"  # 0.9
+
+
+def test_last_output_is_not_used_after_a_cut():
+    policy = scheduler()
+    serve(policy)
+    assert policy.begin(34 * MS, 40 * MS, None).why == "no_rung_fits"
+
+
+def test_last_output_is_used_a_few_times_in_a_row_only():
+    policy = scheduler()
+    serve(policy)
+    used = []
+    for _ in range(MOST_REUSED + 2):
+        used.append(policy.begin(33 * MS, 40 * MS, 1.0).why)
+        policy.finish(38 * MS)
+    assert used == ["reused"] * MOST_REUSED + ["no_rung_fits", "reused"]
+
+
+def test_last_output_that_is_too_late_as_well_is_not_used():
+    policy = scheduler()
+    serve(policy)
+    plan = policy.begin(36 * MS, 40 * MS, 1.0)
+    assert (plan.place, plan.why) == (2, "no_rung_fits")
+
+
+def test_where_no_rung_fits_the_lowest_is_made_and_counted():
+    policy = without_reuse()
+    serve(policy, 5.0)
+    assert serve(policy, 5.0, 3) == [2] * 3
+    assert policy.counts["no_rung_fits"] == 3
+
+
+def test_still_input_is_answered_with_the_last_output_and_looked_at_twice_a_second():
+    policy = scheduler()
+    places = serve(policy, frames=14, motion=0.0)
+    assert places == [0] + [3] * 12 + [0]
+    assert policy.counts == {"level": 2, "similar": 12}
+
+
+def test_moving_input_is_made_anew():
+    assert serve(scheduler(), frames=3, motion=0.05) == [0] * 3
+
+
+def test_still_input_without_a_reuse_is_made_anew():
+    assert serve(without_reuse(), frames=3, motion=0.0) == [0] * 3
+
+
+# anytime sampling
+
+
+def test_step_is_taken_while_it_and_the_rest_fit():
+    policy = scheduler()
+    assert policy.may_go_on(20 * MS, 40 * MS, 15 * MS, 5 * MS)
+    assert not policy.may_go_on(20 * MS, 40 * MS, 15 * MS, 5 * MS + 1)
+    assert not policy.may_go_on(20 * MS + 1, 40 * MS, 20 * MS)
+
+
+def test_step_leaves_room_for_the_hand_over():
+    policy = scheduler()
+    policy.emitted(now_ns=3 * MS, finished_ns=1 * MS)
+    assert policy.may_go_on(20 * MS, 40 * MS, 18 * MS)
+    assert not policy.may_go_on(20 * MS, 40 * MS, 18 * MS + 1)
+
+
+def test_frame_that_stopped_early_is_booked_as_what_it_became():
+    policy = scheduler()
+    for _ in range(20):
+        policy.begin(0, 40 * MS, 1.0)
+        policy.finish(32 * MS, steps=1)  # a rung of 20 ms
+    assert policy.costs.predict(1) == 32 * MS
+    assert policy.costs.predict(0) == 48 * MS
+
+
+# the budget
+
+
+def test_budget_is_the_period_or_what_the_hand_over_leaves():
+    policy = scheduler(latency_ms=100)
+    assert policy.budget_ns == 40 * MS
+    policy = scheduler(latency_ms=16)
+    assert policy.budget_ns == 16 * MS
+    policy.emitted(now_ns=20 * MS, finished_ns=18 * MS)
+    assert (policy.reserve_ns, policy.budget_ns) == (2 * MS, 14 * MS)
+
+
+def test_output_that_lags_leads_down():
+    policy = without_reuse()
+    for n in range(5):
+        serve(policy)
+        policy.emitted(now_ns=n * PERIOD + 15 * MS, finished_ns=n * PERIOD)
+    assert policy.climb.level == 1
+
+
+def test_one_hand_over_that_lagged_among_many_is_forgiven():
+    policy = scheduler()
+    for n, lag in enumerate([1] * 20 + [30]):
+        policy.emitted(now_ns=n * PERIOD + lag * MS, finished_ns=n * PERIOD)
+    assert policy.reserve_ns == 1 * MS
+
+
+# admission
+
+
+def test_frame_is_let_in_when_nothing_is_under_way():
+    policy = without_reuse()
+    serve(policy, 5.0, 3)  # no rung fits any more
+    assert policy.admit(0, 40 * MS, is_waiting=False) is None
+
+
+def test_frame_that_would_be_late_behind_the_one_under_way_is_not_let_in():
+    policy = without_reuse()
+    policy.emitted(now_ns=0, finished_ns=0)
+    policy.begin(0, 40 * MS, 1.0)  # until 30; the lowest rung then takes until 40
+    assert policy.admit(5 * MS, 40 * MS, is_waiting=False) is None
+    assert policy.admit(5 * MS, 40 * MS - 1, is_waiting=False) == "late_predicted"
+    assert policy.counts["late_predicted"] == 1
+
+
+def test_frame_under_way_that_is_overdue_is_expected_to_end_now():
+    policy = without_reuse()
+    policy.emitted(now_ns=0, finished_ns=0)
+    policy.begin(0, 40 * MS, 1.0)
+    assert policy.admit(50 * MS, 60 * MS, is_waiting=False) is None
+    assert policy.admit(50 * MS, 60 * MS - 1, is_waiting=False) == "late_predicted"
+
+
+def test_admission_counts_with_the_last_output_and_the_hand_over():
+    policy = scheduler()
+    policy.emitted(now_ns=2 * MS, finished_ns=0)
+    policy.begin(0, 40 * MS, 1.0)
+    assert policy.admit(5 * MS, 37 * MS, is_waiting=False) is None
+    assert policy.admit(5 * MS, 37 * MS - 1, is_waiting=False) == "late_predicted"
+
+
+def test_newer_frame_takes_the_place_of_one_that_waits():
+    policy = without_reuse()
+    policy.emitted(now_ns=0, finished_ns=0)
+    policy.begin(0, 40 * MS, 1.0)
+    assert policy.admit(5 * MS, 6 * MS, is_waiting=True) is None
+
+
+def test_frame_is_let_in_however_late_after_the_longest_gap():
+    policy = without_reuse(max_gap_ms=100)
+    policy.emitted(now_ns=0, finished_ns=0)
+    policy.begin(99 * MS, 139 * MS, 1.0)
+    assert policy.admit(100 * MS - 1, 110 * MS, is_waiting=False) == "late_predicted"
+    assert policy.admit(100 * MS, 110 * MS, is_waiting=False) is None
+    assert policy.counts["gap"] == 1
+
+
+def test_before_the_first_output_everything_is_let_in():
+    policy = without_reuse()
+    policy.begin(0, 40 * MS, 1.0)
+    assert policy.admit(30 * MS, 31 * MS, is_waiting=False) is None
+
+
+def test_frame_that_was_lost_says_nothing():
+    policy = scheduler()
+    policy.begin(0, 40 * MS, 1.0)
+    policy.abandon()
+    assert policy.costs.predict(0) == 30 * MS
+    assert policy.admit(0, 1, is_waiting=False) is None
+
+
+def test_deadline_is_the_latency_after_the_capture():
+    assert scheduler(latency_ms=16).deadline(7) == 16 * MS + 7
+
+
+# by hand
+
+
+def test_rung_that_is_held_stays_whatever_it_costs():
+    policy = scheduler()
+    policy.hold(1)
+    assert serve(policy, 5.0, 30, motion=0.0) == [1] * 30
+    assert policy.may_go_on(39 * MS, 40 * MS, 10 * MS)
+
+
+def test_rung_that_is_let_go_climbs_from_there():
+    policy = scheduler()
+    policy.hold(2)
+    serve(policy, frames=5)
+    policy.hold(None)
+    assert serve(policy, frames=26) == [2] * 25 + [0]
+
+
+def test_last_output_cannot_be_held():
+    with pytest.raises(AssertionError, match="can stay on"):
+        scheduler().hold(3)
+
+
+# no feedback from idle gaps
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.3, 4), st.floats(0, 0.2), st.integers(0, 10**12)),
+        min_size=1, max_size=120,
+    )
+)  # fmt: skip
+def test_idle_time_between_frames_changes_no_choice_and_no_prediction(frames):
+    def run(with_gaps):
+        policy, now, seen = scheduler(), 0, []
+        for slowdown, motion, gap in frames:
+            now += gap if with_gaps else 0
+            plan = policy.begin(now, policy.deadline(now), motion)
+            now += round(COSTS[plan.place] * slowdown)
+            policy.finish(now)
+            policy.emitted(now + MS, now)
+            seen.append((plan.place, plan.why, [policy.costs.predict(n) for n in range(4)]))
+        return seen
+
+    assert run(with_gaps=True) == run(with_gaps=False)
