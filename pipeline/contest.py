@@ -94,15 +94,19 @@ def scheduler_for(scene: Scene, rules: Rules | None = None) -> Scheduler:
     )
 
 
-def contest(scene: Scene) -> list[Outcome]:
-    """Run the scene under every policy; ours comes first, the optimum last."""
-    policies: dict[str, Policy] = {
+def contenders(scene: Scene) -> dict[str, Policy]:
+    """Return the policies that know what a run knows; ours comes first."""
+    return {
         OURS: scheduler_for(scene),
         "no hysteresis": scheduler_for(scene, NO_HYSTERESIS),
         "drop-oldest": Uncontrolled(scene.rungs, OLDEST_OF),
         "fifo": Uncontrolled(scene.rungs, None),
-        BEST: Foreseen(scene, optimum(scene).places),
     }
+
+
+def contest(scene: Scene) -> list[Outcome]:
+    """Run the scene under every policy; ours comes first, the optimum last."""
+    policies = {**contenders(scene), BEST: Foreseen(scene, optimum(scene).places)}
     return [outcome(scene, name, policy) for name, policy in policies.items()]
 
 

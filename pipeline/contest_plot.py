@@ -10,7 +10,7 @@ from lsd.pipeline.contest import Outcome
 from lsd.pipeline.scene import Scene
 from lsd.pipeline.simulation import Passage
 
-_WIDE, _HIGH, _LEFT, _TOP, _GAP = 640, 48, 110, 26, 16
+_WIDE, _HIGH, _LEFT, _TOP, _GAP = 640, 48, 134, 26, 16
 _MOST_POINTS = 400  # of a curve
 _STYLE = (
     "text{font:11px sans-serif;fill:#333}.frame{fill:#f6f6f6}"
@@ -42,6 +42,7 @@ def drawn(scene: Scene, outcomes: Sequence[Outcome]) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDE + 10} {height}">',
             f"<style>{_STYLE}</style>",
+            '<rect width="100%" height="100%" fill="#fff"/>',
             f'<text x="{_LEFT}" y="16">{escape(title)}</text>',
             *rows,
             "</svg>\n",

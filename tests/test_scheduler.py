@@ -90,6 +90,13 @@ def test_way_down_by_share_waits_for_the_move_before_to_show():
     assert judge(costs, where, 1.0, 5) == [0, 0, 0, 0, 1]
 
 
+def test_way_down_by_share_waits_after_every_move():
+    costs, where = climb(Rules(down_dwell_s=0.5))
+    judge(costs, where, 1.0, 10, budget=100)
+    assert judge(costs, where, 1.3) == [2]
+    assert judge(costs, where, 1.3, 5, budget=27) == [2, 2, 2, 2, 3]  # 26 is above 95 % of 27
+
+
 def test_predicted_miss_does_not_wait():
     costs, where = climb(Rules(down_dwell_s=100))
     assert judge(costs, where, 1.3) == [2]
@@ -119,7 +126,14 @@ def test_way_up_goes_as_far_as_is_affordable():
 
 def test_rung_between_the_shares_is_not_taken_again():
     costs, where = lowered()
-    assert judge(costs, where, 1.0, 30, budget=42)[-1] == 1  # 40 would be below 42, not below 80 %
+    assert (
+        judge(costs, where, 1.0, 30, budget=43)[-1] == 1
+    )  # 40 is below 95 % of 43, not below 80 %
+
+
+def test_way_up_that_does_not_wait_still_looks_at_the_cost():
+    costs, where = lowered(Rules(up_dwell_s=0))
+    assert judge(costs, where, 1.0, 2, budget=26) == [2, 2]  # 80 % of 26 is above 20
 
 
 def test_second_of_calm_has_no_hole():
@@ -161,6 +175,14 @@ def test_wait_halves_in_every_calm_while():
     assert where.up_dwell_s == 1.0
     judge(costs, where, 1.0, 50, budget=5)
     assert where.up_dwell_s == 1.0
+
+
+def test_move_by_hand_is_no_oscillation():
+    costs, where = lowered()
+    judge(costs, where, 1.0, 10, budget=50)
+    where.stand_on(1)
+    judge(costs, where, 2.0, 1, budget=50)
+    assert (where.level, where.oscillations) == (2, 0)
 
 
 def test_changes_are_counted():
@@ -308,6 +330,7 @@ def test_one_hand_over_that_lagged_among_many_is_forgiven():
 def test_frame_is_let_in_when_nothing_is_under_way():
     policy = without_reuse()
     serve(policy, 5.0, 3)  # no rung fits any more
+    policy.emitted(now_ns=0, finished_ns=0)
     assert policy.admit(0, 40 * MS, is_waiting=False) is None
 
 

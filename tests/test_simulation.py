@@ -15,6 +15,7 @@ from lsd.pipeline.clairvoyant import Foreseen, optimum
 from lsd.pipeline.cli import app
 from lsd.pipeline.contest import (
     NO_HYSTERESIS,
+    contenders,
     contest,
     outcome,
     scheduler_for,
@@ -22,8 +23,9 @@ from lsd.pipeline.contest import (
 )
 from lsd.pipeline.frame import Size
 from lsd.pipeline.ladder import Rung
-from lsd.pipeline.load import Load, Piece, load_of
+from lsd.pipeline.load import TRACES, Load, Piece, load_of
 from lsd.pipeline.scene import Cost, Scene, measured_cost, noise_of, scene_of
+from lsd.pipeline.simulate_command import row
 from lsd.pipeline.simulation import Simulation, Uncontrolled
 
 MS = 1_000_000
@@ -457,6 +459,18 @@ def test_command_tells_what_is_wrong(arguments, message):
     result = simulated(*arguments)
     assert result.exit_code == 2
     assert re.search(message, result.stderr)
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_documentation_tells_what_the_simulation_gives(trace):
+    table = (Path(__file__).parents[1] / "docs" / "budget.md").read_text()
+    scene = full_scene(trace)
+    for name, policy in contenders(scene).items():
+        result = outcome(scene, name, policy)
+        cells = list(row(result, result).values())
+        del cells[3]  # what share of the optimum it is takes long to find
+        told = re.findall(rf"\| {trace} \| {name} \| (.*) \|", table)
+        assert [told[0].split(" | ")[n] for n in (0, 1, *range(3, 10))] == cells[1:]
 
 
 def test_command_is_registered_under_its_name():
