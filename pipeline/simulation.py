@@ -163,10 +163,7 @@ class Simulation:
         self._waiting.append(passage)
 
     def _begin(self, passage: Passage) -> None:
-        motion_px = self._motion_px(passage)
-        plan = self._policy.begin(
-            self.now_ns, passage.deadline_ns, motion_px if passage.seq else None
-        )
+        plan = self._policy.begin(self.now_ns, passage.deadline_ns, self._motion_px(passage))
         passage.fate, passage.plan, passage.steps = "working", plan, min(1, plan.rung.steps)
         cost = self._scene.costs[plan.place]
         self._working, self._is_in_rest = passage, cost.rest_ns == 0

@@ -210,17 +210,13 @@ def test_output_is_in_order_and_in_time(scene, name):
 @given(scenes, st.sampled_from(["ladder", "no hysteresis"]))
 def test_nothing_old_is_made_when_something_newer_is_there(scene, name):
     passages = Simulation(scene, policy_of(name, scene)).run()
-    for each in passages:
+    spare_ns = max(0, round(S / scene.rate_hz) - scene.latency_ns)
+    for each in passages[:-1]:
         if each.emitted_ns is None:
             continue
-        newer = [p for p in passages[each.seq + 1 :] if p.captured_ns < each.plan.start_ns]
-        # what was captured since was not let in, for it would be late itself
-        assert all(p.fate == "late_predicted" for p in newer)
-        if any(p.captured_ns < each.plan.start_ns for p in newer):
-            service_ns = each.emitted_ns - each.plan.start_ns
-            before = [p for p in passages[: each.seq] if p.plan]
-            waited_ns = before[-1].finished_ns - before[-1].plan.start_ns if before else 0
-            assert each.emitted_ns <= each.deadline_ns + service_ns + waited_ns
+        assert each.plan.start_ns <= passages[each.seq + 1].captured_ns
+        service_ns = each.emitted_ns - each.plan.start_ns
+        assert each.emitted_ns <= each.deadline_ns + service_ns + spare_ns
 
 
 @given(scenes)
