@@ -34,9 +34,9 @@ class _State(NamedTuple):
     path: tuple[int | None, object] | None
 
     def is_beaten_by(self, other: _State) -> bool:
+        """Return whether `other`, which has gained as much, is in no respect worse."""
         return (
-            other.gained >= self.gained
-            and other.free_ns <= self.free_ns
+            other.free_ns <= self.free_ns
             and other.made >= self.made
             and other.reused <= self.reused
         )
@@ -58,11 +58,10 @@ def optimum(scene: Scene) -> Optimum:
     """Find the schedule of the greatest quality on time."""
     states = [_State(0.0, 0, 0.0, 0, None)]
     for seq in range(scene.frames):
-        captured_ns = scene.captured_ns(seq)
-        ways = _Frame(scene, seq)
-        # Free before the capture is free at the capture.
-        now = [state._replace(free_ns=max(state.free_ns, captured_ns)) for state in states]
-        states = _unbeaten([way for state in now for way in ways.of(state)])
+        frame, next_ns = _Frame(scene, seq), scene.captured_ns(seq + 1)
+        ways = [way for state in states for way in frame.of(state)]
+        # Free before the next capture is free at it.
+        states = _unbeaten([way._replace(free_ns=max(way.free_ns, next_ns)) for way in ways])
     best = max(states, key=lambda state: state.gained)
     return Optimum(best.gained, _unwound(best))
 

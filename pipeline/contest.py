@@ -14,7 +14,6 @@ from lsd.pipeline.scene import Scene
 from lsd.pipeline.scheduler import Scheduler
 from lsd.pipeline.simulation import Passage, Policy, Simulation, Uncontrolled
 
-MAX_GAP_NS = 250_000_000
 SETTLING_NS = 1_000_000_000  # after the load first changes, or the start: not counted as misses
 OLDEST_OF = 4  # frames that wait for "drop-oldest"
 # Whatever fits is taken, at once.
@@ -89,7 +88,6 @@ def scheduler_for(scene: Scene, rules: Rules | None = None) -> Scheduler:
         scene.calibrated_ns(),
         rate_hz=scene.rate_hz,
         latency_ns=scene.latency_ns,
-        max_gap_ns=MAX_GAP_NS,
         rules=rules,
     )
 

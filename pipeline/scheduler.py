@@ -20,6 +20,7 @@ Reason = Literal["superseded", "late_predicted"]
 # An input that moves less than this, a mean over the picture in pixels a frame, is still:
 # below it lies what the flow makes of a camera's noise.
 STILL_PX = 0.05
+MAX_GAP_NS = 250_000_000  # a stream that shows nothing new for longer looks broken
 _SIMILAR_S = 0.5  # even a still input is looked at anew so often
 
 
@@ -68,7 +69,7 @@ class Scheduler:
         *,
         rate_hz: float,
         latency_ns: int,
-        max_gap_ns: int,
+        max_gap_ns: int = MAX_GAP_NS,
         rules: Rules | None = None,
     ) -> None:
         assert len(rungs) == len(costs_ns), "every rung has a cost"
@@ -135,7 +136,8 @@ class Scheduler:
             now_ns: the time.
             deadline_ns: the frame's.
             motion_px: the input's motion since the last frame that began, a mean over
-                the picture in pixels; None where there is none (the first frame, a cut).
+                the picture in pixels, or that frame's own while the flow is still to be
+                computed; None where there is none (the first frame, a cut).
         """
         if motion_px is None:
             self._has_made = False

@@ -370,6 +370,18 @@ def test_optimum_is_what_its_schedule_reaches():
     assert result.quality == pytest.approx(best.quality / scene.frames)
 
 
+def test_optimum_takes_less_now_for_more_later():
+    best, next_best = Rung(1, Size(256, 256), 0.6), Rung(1, Size(128, 128), 0.5)
+    scene = small_scene([best, next_best], [79, 50], 2, latency=80)
+    assert optimum(scene) == (1.0, (1, 1))  # 0.6, and nothing for the next, is what comes first
+
+
+def test_optimum_renews_a_still_picture_while_it_can():
+    load = Load("still", [Piece(0, 1.0, 0.0), Piece(0.24, 4.0, 0.0)])
+    scene = small_scene([BIG, AGAIN], [20, 5], 18, load=load)
+    assert optimum(scene).quality == 18  # twelve in a row may be reused, so the sixth is new
+
+
 def test_optimum_renews_the_picture_as_the_scheduler_has_to():
     keeps = Rung(0, Size(256, 256), 0.99)
     scene = small_scene([BIG, keeps], [30, 5], 12, latency=28)  # a new one is always late
