@@ -87,7 +87,7 @@ class Scheduler:
         self._held: int | None = None
         self._running: Plan | None = None
         self._reused = 0  # in a row
-        self._has_made = False  # a picture that could be used again
+        self._made = 0.0  # quality of the last picture, which could be used again
         self._emitted_ns: int | None = None
         self._tails: deque[int] = deque(maxlen=WINDOW)
         self._reserve_ns = 0
@@ -120,7 +120,7 @@ class Scheduler:
         if is_waiting or self._running is None:
             return None  # with nothing under way, a frame that no rung fits is let in too
         end_ns = self._running.start_ns + self.costs.predict(self._running.place)
-        work_ns = self.costs.predict(self._lowest if self._reuse is None else self._reuse)
+        work_ns = self.costs.predict(self._cheapest(self._running))
         if max(now_ns, end_ns) + work_ns + self._reserve_ns <= deadline_ns:
             return None
         if self._emitted_ns is None or now_ns - self._emitted_ns >= self._max_gap_ns:
@@ -140,7 +140,7 @@ class Scheduler:
                 computed; None where there is none (the first frame, a cut).
         """
         if motion_px is None:
-            self._has_made = False
+            self._made = 0.0
         place, why = self._choose(deadline_ns - now_ns - self._reserve_ns, motion_px)
         self.counts[why] += 1
         self._running = Plan(place, self.rungs[place], now_ns, why)
@@ -170,8 +170,11 @@ class Scheduler:
         assert plan is not None, "a frame ends that has begun"
         place = plan.place if steps is None else self._place_of(plan, steps)
         self.abandon()
-        self._reused = self._reused + 1 if self.rungs[place].is_reuse else 0
-        self._has_made = True
+        if not plan.rung.is_reuse:
+            self._reused, self._made = 0, self.rungs[place].quality
+        else:
+            self._reused += 1
+            self._made *= 1.0 if plan.why == "similar" else plan.rung.quality
         self.costs.observe(place, now_ns - plan.start_ns)
         if self._held is None:
             self.climb.served(self.budget_ns)
@@ -202,20 +205,30 @@ class Scheduler:
         """Return the rung for a frame that has `slack_ns` left for the work on it."""
         if self._held is not None:
             return self._held, "held"
-        reuse, level = self._reuse, self.climb.level
+        # Of no worth is what is not there: nothing was made yet, or a cut lies between.
+        reuse = self._reuse if self._made else None
         is_still = motion_px is not None and motion_px < STILL_PX
-        if reuse is not None and self._has_made and is_still and self._reused < self._most_similar:
+        if reuse is not None and is_still and self._reused < self._most_similar:
             return reuse, "similar"
+        level = self.climb.level
         fitting = range(level, self._lowest + 1)
         place = next((p for p in fitting if self.costs.predict(p) <= slack_ns), None)
         if place == level:
             return place, "level"
-        if reuse is not None and self._has_made and self._reused < MOST_REUSED:
+        if reuse is not None and self._reused < MOST_REUSED:
             # Warping the last output for one frame costs the eye less than another size.
-            better = place is None or self.rungs[reuse].quality > self.rungs[place].quality
-            if better and self.costs.predict(reuse) <= slack_ns:
+            worth = 0.0 if place is None else self.rungs[place].quality
+            is_better = self._made * self.rungs[reuse].quality > worth
+            if is_better and self.costs.predict(reuse) <= slack_ns:
                 return reuse, "reused"
         return (self._lowest, "no_rung_fits") if place is None else (place, "catch_up")
+
+    def _cheapest(self, running: Plan) -> int:
+        """Return the rung that the frame behind `running` could be made on at the least."""
+        if self._held is not None:
+            return self._held
+        reused = self._reused + 1 if running.rung.is_reuse else 0
+        return self._lowest if self._reuse is None or reused >= MOST_REUSED else self._reuse
 
     def _place_of(self, plan: Plan, steps: int) -> int:
         same = (p for p, r in enumerate(self.rungs) if (r.steps, r.size) == (steps, plan.rung.size))

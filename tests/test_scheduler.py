@@ -226,6 +226,28 @@ def test_last_output_is_not_used_where_a_rung_is_better():
     assert policy.begin(15 * MS, 40 * MS, 1.0).why == "catch_up"  # 0.9
 
 
+def test_last_output_is_not_used_where_it_was_poor_itself():
+    policy = scheduler()
+    policy.hold(2)
+    serve(policy)
+    policy.hold(None)
+    policy.climb.stand_on(0)
+    assert policy.begin(25 * MS, 40 * MS, 1.0).why == "catch_up"  # 0.8 of 0.5
+
+
+def test_last_output_loses_with_every_use_but_those_for_a_still_input():
+    policy = scheduler()
+    serve(policy)
+    serve(policy, motion=0.0, frames=3)
+    assert policy.begin(15 * MS, 40 * MS, 1.0).why == "catch_up"  # 0.8 of 1, against 0.9
+    policy.abandon()
+    assert policy.begin(25 * MS, 40 * MS, 1.0).why == "reused"  # against 0.5
+    for _ in range(3):
+        policy.finish(30 * MS)
+        policy.begin(25 * MS, 40 * MS, 1.0)
+    assert policy.counts["reused"] == 1  # the fourth of four in a row; then a rung again
+
+
 def test_last_output_is_not_used_after_a_cut():
     policy = scheduler()
     serve(policy)
@@ -357,6 +379,27 @@ def test_admission_counts_with_the_last_output_and_the_hand_over():
     policy.begin(0, 40 * MS, 1.0)
     assert policy.admit(5 * MS, 37 * MS, is_waiting=False) is None
     assert policy.admit(5 * MS, 37 * MS - 1, is_waiting=False) == "late_predicted"
+
+
+def test_admission_counts_with_the_rung_that_is_held():
+    policy = scheduler()
+    policy.emitted(now_ns=0, finished_ns=0)
+    policy.hold(1)
+    policy.begin(0, 40 * MS, 1.0)
+    assert policy.admit(5 * MS, 40 * MS, is_waiting=False) is None
+    assert policy.admit(5 * MS, 40 * MS - 1, is_waiting=False) == "late_predicted"
+
+
+def test_admission_counts_with_a_new_picture_where_the_last_was_used_often_enough():
+    policy = scheduler()
+    policy.emitted(now_ns=0, finished_ns=0)
+    serve(policy)
+    for _ in range(MOST_REUSED):
+        assert policy.begin(33 * MS, 40 * MS, 1.0).why == "reused"
+        assert policy.admit(34 * MS, 43 * MS, is_waiting=False) == (
+            None if policy._reused < MOST_REUSED - 1 else "late_predicted"
+        )
+        policy.finish(38 * MS)
 
 
 def test_newer_frame_takes_the_place_of_one_that_waits():
