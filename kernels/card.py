@@ -38,10 +38,11 @@ class Card:
 
     def mark(self) -> Mark:
         """Mark what is queued now, for those who read it on another stream."""
-        if not self._free:
-            self._free.append(Event("ready"))
-            self._marks += self._free
-        event = self._free.pop()
+        try:
+            event = self._free.pop()
+        except IndexError:  # no look before: another thread may let a mark go at any moment
+            event = Event("ready")
+            self._marks.append(event)
         event.record(self.compute)
         return Mark(event, self._free)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lsd.kernels.driver import check, cuda, explain
 from lsd.kernels.lanes import Lane, on
@@ -33,8 +35,9 @@ class Graph:
             work()
             captured = _capture(lane, work, name)
         executable = cuda.cuGraphInstantiate(captured, 0)
+        destroyed = cuda.cuGraphDestroy(captured)
         self._executable = check(executable, f"preparing graph {name!r}")
-        check(cuda.cuGraphDestroy(captured), f"preparing graph {name!r}")
+        check(destroyed, f"preparing graph {name!r}")
 
     def launch(self) -> None:
         """Queue a replay on the lane's stream."""
@@ -49,11 +52,26 @@ def _capture(lane: Lane, work: Callable[[], None], name: str) -> object:
     mode = cuda.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     check(cuda.cuStreamBeginCapture(lane.handle, mode), f"capturing graph {name!r}")
     try:
-        work()
+        with _uncollected():
+            work()
     except BaseException:
-        cuda.cuStreamEndCapture(lane.handle)  # the stream is usable again
+        _, captured = cuda.cuStreamEndCapture(lane.handle)  # the stream is usable again
+        if captured:
+            cuda.cuGraphDestroy(captured)
         raise
     code, captured = cuda.cuStreamEndCapture(lane.handle)
     if code:
         raise KernelError(f"capturing graph {name!r}: {explain(code)}")
     return captured
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the garbage collector rest: it may release pinned memory, which a capture forbids."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

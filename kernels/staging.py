@@ -101,8 +101,12 @@ class Upload:
     def __init__(self, fields: Fields, lane: Lane, depth: int = 2) -> None:
         self.stream = Stream(lane.device, "upload")
         self._lane, self._pool = lane, Pool("pictures on their way")
-        self.slots = [Slot(fields, self._pool) for _ in range(depth)]
         self._frames = 0
+        try:
+            self.slots = [Slot(fields, self._pool) for _ in range(depth)]
+        except BaseException:
+            self._pool.close()
+            raise
 
     def send(self, values: Mapping[str, Array]) -> dict[str, DeviceArray]:
         """Queue one frame's copy; waits only until the slot's last frame has been read.
@@ -216,6 +220,7 @@ class Download:
         self._pool = Pool("pictures on their way to the host")
         self._lane = Lane(device, self.stream, self._pool)
         self._landing = Landing(pinned(shape, np.uint8), Event("download.here"))
+        self._pixels = self._pool.fresh(shape, np.uint8)
 
     def fetch(self, picture: Any, ready: Awaitable) -> Array:
         """Wait for a picture and return its pixels, uint8 [1, H, W, 3].
@@ -229,8 +234,8 @@ class Download:
         """
         with on(self._lane):
             ready.wait(self._lane)
-            pixels = device_ops.tensor_to_frame(picture)
-            pixels.download(self._landing.host, self._lane)
+            device_ops.tensor_to_frame(picture, self._pixels)
+            self._pixels.download(self._landing.host, self._lane)
             self._landing.here.record(self._lane)
             self._landing.here.synchronize()
         return self._landing.host.copy()

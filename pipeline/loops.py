@@ -121,6 +121,7 @@ class ComputeLoop:
         self._epoch = 0
         self._is_cut_off = False  # the history lies behind a jump of the picture
         self._since_history = 0
+        self._is_on_card = session.stage_context.device != "cpu"
 
     def run(self) -> None:
         """Work until the link before is drained; closes the link behind it."""
@@ -142,7 +143,9 @@ class ComputeLoop:
         Raises:
             StageError: a stage failed, and the run is to end for it.
         """
-        frame, service_ns = flight.frame, 0
+        if self._is_on_card and self._session.stage_context.device == "cpu":
+            self._reopen()  # the output's thread has left the card
+        frame, service_ns, spans = flight.frame, 0, []
         # The frame that the picture jumped at may have been dropped, or failed:
         # the jump is news until a frame behind it has become history.
         self._is_cut_off |= flight.epoch != self._epoch or self._since_history >= _STALE_FRAMES
@@ -159,14 +162,18 @@ class ComputeLoop:
             except _CardLeft:
                 return self.advance(flight)
             end_ns = self._session.clock.now_ns()
-            self._session.recorder.span(step.place, frame.seq, ready_ns, start_ns, end_ns)
+            spans.append((step.place, frame.seq, ready_ns, start_ns, end_ns))
             if result is None:
-                return None
+                break
             service_ns += end_ns - start_ns
             frame, ready_ns = result, end_ns
             self._is_cut_off |= bool(frame.flags & FrameFlag.DISCONTINUITY)
             if step.is_fed_back and not frame.flags & _NO_HISTORY:
                 self._history.append(frame)
+        for span in spans:
+            self._session.recorder.span(*span)
+        if result is None:
+            return None
         self._failures.success()
         if not frame.flags & _NO_HISTORY:
             self._is_cut_off, self._since_history = False, 0
@@ -182,8 +189,7 @@ class ComputeLoop:
             if result is not None and result.seq != frame.seq:
                 raise StageError(f"returned frame {result.seq}; a stage must keep a frame's seq")
         except Exception as error:
-            if isinstance(error, KernelError) and self._session.leave_card(error):
-                self._reopen()
+            if isinstance(error, KernelError) and self._leaves_card(error):
                 raise _CardLeft from error
             self._failures.failure(stage.name, frame.seq, error)
             return None
@@ -191,13 +197,22 @@ class ComputeLoop:
             self._session.recorder.ledger.drop(f"skipped:{stage.name}")
         return result
 
+    def _leaves_card(self, error: KernelError) -> bool:
+        """Go on without the card, if there is one and the config allows it."""
+        leaves = self._is_on_card and self._session.leave_card(error)
+        if leaves:
+            self._reopen()
+        return leaves
+
     def _reopen(self) -> None:
         """Open the stages that were on the card again, on the CPU; the past stays behind."""
+        self._is_on_card = False
         for stage in (step.stage for step in self._steps):
             if "cuda" in getattr(stage, "devices", ()):
                 with suppress(Exception):  # the card has said already what is wrong with it
                     stage.close()
                 stage.open(self._session.stage_context)
+        self._session.describe()
         self._history.extend([None] * len(self._history))
         self._is_cut_off = True
 
@@ -243,8 +258,8 @@ class OutputLoop:
             recorder.ledger.fail()
             raise
         except Exception as error:
-            if isinstance(error, KernelError) and session.settings.may_fall_back:
-                recorder.ledger.fail()  # gone with the card, which the compute loop leaves
+            if isinstance(error, KernelError) and session.leave_card(error):
+                recorder.ledger.fail()  # gone with the card, which the compute loop leaves too
                 return
             self._failures.failure(self._stage.name, frame.seq, error)
             return

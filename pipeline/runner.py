@@ -18,7 +18,7 @@ from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.report import Report, hit_rate, make_report
 from lsd.pipeline.session import OnError, Session, Settings, error_text
-from lsd.pipeline.stage import Context, Described, Stage
+from lsd.pipeline.stage import Context, Stage
 from lsd.pipeline.trace import Trace
 
 # A neighbour thread in pure Python delays a hand-over by up to this long; with
@@ -132,7 +132,6 @@ class Runner:
         self._graph = graph
         self._session = Session(graph, settings, context, params)
         self._finished = threading.Event()
-        self._facts: dict[str, str | int] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._switch_interval_s = sys.getswitchinterval()
 
@@ -149,7 +148,7 @@ class Runner:
         """
         assert not self._threads, "a runner runs once"
         self._open()
-        self._facts = _facts(self._graph.stages)
+        self._session.describe()
         self._switch_interval_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # With the libraries loaded, a full collection stops all threads for
@@ -205,7 +204,7 @@ class Runner:
 
     def report(self) -> Report:
         """Return the run's report; before the end, that of the run so far."""
-        return make_report(self._session, self._facts)
+        return make_report(self._session, self._session.facts)
 
     def _open(self) -> None:
         """Open all stages; on the CPU, where the card will not do and need not."""
@@ -275,6 +274,8 @@ class Runner:
         try:
             stage.close()
         except Exception as error:
+            if isinstance(error, KernelError) and self._session.leave_card(error):
+                return  # a card that cannot even be let go has lost no file
             # A file that could not be finished is a run that failed.
             self._session.fail(
                 error
@@ -297,12 +298,3 @@ def _as_ours(error: Exception, loop: str) -> LsdError:
     ours = StageError(f"{loop}: {error_text(error)}")
     ours.__cause__ = error
     return ours
-
-
-def _facts(stages: tuple[Stage, ...]) -> dict[str, str | int]:
-    """Return what the stages say about themselves; the first to say it is right."""
-    facts: dict[str, str | int] = {}
-    for stage in stages:
-        if isinstance(stage, Described):
-            facts = {**stage.describe(), **facts}
-    return facts

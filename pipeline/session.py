@@ -14,7 +14,7 @@ from lsd.pipeline.ledger import Ledger
 from lsd.pipeline.link import Link
 from lsd.pipeline.metrics import Durations, Gaps, StageDurations
 from lsd.pipeline.params import ParamStore
-from lsd.pipeline.stage import Context
+from lsd.pipeline.stage import Context, Described
 from lsd.pipeline.trace import Trace
 
 OnError = Literal["skip", "stop"]
@@ -98,6 +98,7 @@ class Session:
         self.recorder = _recorder(graph, settings.warmup_frames)
         self.started_ns = self.clock.now_ns()
         self.error: BaseException | None = None
+        self.facts: dict[str, str | int] = {}
         self._error_lock = threading.Lock()
 
     def fail(self, error: BaseException) -> None:
@@ -108,16 +109,24 @@ class Session:
         self.stopping.set()
 
     def leave_card(self, error: KernelError) -> bool:
-        """Say that the CPU computes from now on; False where the config wants the card.
+        """Say once that the CPU computes from now on; False where the config wants the card.
 
-        The stages are the caller's to open again.
+        Any thread may; it is the compute loop that opens the stages again.
         """
-        context = self.stage_context
-        if context.device == "cpu" or not self.settings.may_fall_back:
+        if not self.settings.may_fall_back:
             return False
-        context.warn(f"{context.device} is not used, the CPU computes: {error}")
-        self.source_context.device = context.device = "cpu"
+        with self._error_lock:
+            context = self.stage_context
+            if context.device != "cpu":
+                context.warn(f"{context.device} is not used, the CPU computes: {error}")
+                self.source_context.device = context.device = "cpu"
         return True
+
+    def describe(self) -> None:
+        """Ask the stages what they say about themselves; the first to say it is right."""
+        for stage in reversed(self.graph.stages):
+            if isinstance(stage, Described):
+                self.facts |= stage.describe()
 
     def kill(self) -> None:
         """End all loops at the next opportunity; what is in flight stays there."""

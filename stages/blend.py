@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lsd.kernels import ops
-from lsd.pipeline.frame import TENSOR, Frame, FrameFlag, FrameSpec, Size
+from lsd.pipeline.frame import TENSOR, Frame, FrameFlag, FrameSpec, Picture, Size
 from lsd.pipeline.params import StageOptions, live_field
 from lsd.pipeline.stage import Context
 from lsd.stages.models import engines
@@ -50,11 +50,13 @@ class Blend:
         """Compile the blend's network for the pipeline's size."""
         self._place = place_of(context)
         if self._given is not None:
-            return
-        if isinstance(self._place, OnCard):
+            self._weigh = self._given
+        elif isinstance(self._place, OnCard):
             self._weigh = weigher_on(self._place.card)
         else:
             self._weigh = _weigher(context.size)
+        if isinstance(self._place, OnCard):
+            self._place.rehearse(lambda: self._rehearse(context))
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame` blended: data float32 [1, 3, H, W], clamped to [-1, 1].
@@ -69,12 +71,27 @@ class Blend:
         with self._place.working():
             if previous is None or motion is None or untouched or amount == 0.0:
                 return self._place.made(frame, ops.clamped(frame.data))
-            assert self._weigh is not None, "process before open"
             history = history_of(frame, previous) if frame.history is None else frame.history
             past = ops.warp(previous.data, motion)
-            weight = self._weigh(ops.luma(source), history, frame.data, past)
-            data = ops.temporal_blend(past, frame.data, weight, amount, MAX_WEIGHT)
+            data = self._mixed(frame.data, past, source, history, amount)
             return self._place.made(frame, data)
+
+    def _mixed(
+        self,
+        picture: Picture,
+        past: Picture,
+        source: Picture,
+        history: Picture | None,
+        amount: float,
+    ) -> Picture:
+        assert self._weigh is not None, "process before open"
+        weight = self._weigh(ops.luma(source), history, picture, past)
+        return ops.temporal_blend(past, picture, weight, amount, MAX_WEIGHT)
+
+    def _rehearse(self, context: Context) -> None:
+        picture = self._place.blank(context)
+        pixels = ops.tensor_to_frame(picture)
+        self._mixed(picture, picture, pixels, ops.pack_history(picture, pixels), 1.0)
 
     def close(self) -> None:
         """Release the network."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
@@ -22,7 +23,7 @@ from lsd.stages.models import engines, styles
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
 from lsd.stages.models.denoiser import Denoiser, default_threads, shared_denoiser
-from lsd.stages.models.on_card import denoiser_on
+from lsd.stages.models.on_card import TorchUNet, denoiser_on
 from lsd.stages.models.sampler import REFERENCE_STEPS
 from lsd.stages.models.texture import TextureField, resting_planes
 from lsd.stages.past import history_of
@@ -147,9 +148,10 @@ class Diffusion:
         self._field, self._place = None, Host()
         if isinstance(place, OnCard):
             self._denoiser = self._given
-        if isinstance(denoiser, CapturedDenoiser):
-            denoiser.close()
-        place.close()
+        with ExitStack() as closing:  # backwards, and the card whatever becomes of the network
+            closing.callback(place.close)
+            if isinstance(denoiser, CapturedDenoiser | TorchUNet):
+                denoiser.close()
 
     def describe(self) -> Mapping[str, str | int]:
         """Return model, engine, seed and the mix of styles at start, for the report."""

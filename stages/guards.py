@@ -25,6 +25,9 @@ class Limits(NamedTuple):
     jump: float
 
 
+ALL = Limits(FLAT_STD, JUMP)  # both are on
+
+
 def limits(source: Picture, source_change: float | None) -> Limits:
     """Return the limits for a picture, from what it was made of.
 

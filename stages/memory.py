@@ -11,6 +11,7 @@ light can be undone.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from lsd.kernels import ops
@@ -46,21 +47,26 @@ class Memory:
         """Begin with a settled picture."""
         self._context = context
         self._place = place_of(context)
+        self._place.rehearse(self._rehearse)
         self.reset()
 
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame`, or its replacement where a guard rejects it.
 
-        On a card the replacement is made there, and who waits for nothing learns of it a frame
-        later: it is counted, but not flagged.
+        On a card the replacement is made there, and the host, which waits for nothing, learns of it
+        later: the frame of that moment is flagged in its place, so that a model that goes on to
+        fail runs into the same cut as on the CPU, and is taken as it is then.
 
         Args:
             frame: data float32 [1, 3, H, W] from the diffusion stage.
             previous: the last output; where there is none, the input stands in.
         """
         options = frame.params.of(self.name, MemoryOptions)
-        for late in self._place.found():
-            self._count(late)
+        late = self._place.found()
+        for found in late:
+            self._count(found)
+        if any(late):
+            frame = replace(frame, flags=frame.flags | FrameFlag.REPLACED)
         if frame.flags & FrameFlag.PASSTHROUGH or not options.guards:
             return frame
         limits = guards.limits(frame.source, self._change(frame, previous))
@@ -87,6 +93,10 @@ class Memory:
     def reset(self) -> None:
         """Take the picture for settled."""
         self._unsettled = 0
+
+    def _rehearse(self) -> None:
+        picture = self._place.blank(self._context)
+        ops.guard(picture, picture, *guards.ALL, picture)
 
     def _change(self, frame: Frame, previous: Frame | None) -> float | None:
         """Return how much the input has changed, 0 to 1; None where the picture may jump."""

@@ -73,6 +73,7 @@ class Output:
         """
         self._context = context
         self._landing = Landing(context)
+        self._where = []
         options = context.params.of(self.name, OutputOptions)
         _refuse_collisions(options.outputs, context)
         settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lsd.kernels import ops
 from lsd.kernels.card import Card
+from lsd.kernels.driver import zero
 from lsd.kernels.staging import Download, Fields, Form, Reader, Ticket, Upload
 from lsd.pipeline.errors import KernelError
 from lsd.pipeline.frame import Frame, FrameFlag, Inputs, Picture
@@ -61,6 +63,11 @@ class Host:
         """Return a frame's picture, uint8 [H, W, 3]; waits until it has been made."""
         return np.asarray(ops.tensor_to_frame(frame.data)[0].numpy())
 
+    def blank(self, context: Context) -> Any:
+        """Return a grey picture, float32 [1, 3, H, W], to rehearse with."""
+        width, height = context.size
+        return torch.zeros((1, 3, height, width))
+
     def close(self) -> list[int]:
         """Let go; return the verdicts that were still to come."""
         return []
@@ -77,21 +84,20 @@ class OnCard(Host):
     def __init__(self, context: Context, fields: Fields | None) -> None:
         self._context = context
         self.card = _shared_card(context)
-        try:
-            self._prepare(context, fields)
-        except BaseException:
-            _leave(context)
-            raise
-
-    def _prepare(self, context: Context, fields: Fields | None) -> None:
         width, height = context.size
         inputs: dict[str, Form] = {
             "source": ((1, height, width, 3), np.uint8),
             "motion": ((1, height, width, 2), np.float32),
         }
-        self.upload = None if fields is None else Upload(inputs | dict(fields), self.card.lane)
-        self._reader = Reader(self.card.lane, _VERDICT)
+        self.upload: Upload | None = None
         self._verdicts: deque[Ticket] = deque()
+        with ExitStack() as undo:
+            undo.callback(_leave, context)
+            if fields is not None:
+                self.upload = Upload(inputs | dict(fields), self.card.lane)
+                undo.callback(self.upload.close)
+            self._reader = Reader(self.card.lane, _VERDICT)
+            undo.pop_all()
 
     def working(self) -> AbstractContextManager[None]:
         return self.card.working()
@@ -129,19 +135,32 @@ class OnCard(Host):
     def pixels(self, frame: Frame) -> npt.NDArray[np.uint8]:
         landing = Landing(self._context)
         try:
-            return landing.pixels(frame)
-        finally:
-            landing.close()
+            pixels = landing.pixels(frame)
+        except BaseException:
+            with suppress(KernelError):  # what failed first says more
+                landing.close()
+            raise
+        landing.close()
+        return pixels
+
+    def blank(self, context: Context) -> Any:
+        width, height = context.size
+        memory = self.card.lane.memory
+        assert memory is not None
+        picture = memory.take((1, 3, height, width), np.float32)
+        zero(picture.pointer, picture.nbytes, self.card.lane.handle)
+        return picture
 
     def close(self) -> list[int]:
-        self.card.device.activate()
-        self.card.compute.synchronize()
-        codes = [int(ticket.value()[0]) for ticket in self._verdicts]
-        self._verdicts.clear()
-        if self.upload is not None:
-            self.upload.close()
-        self._reader.close()
-        _leave(self._context)
+        with ExitStack() as closing:  # backwards, and each whatever becomes of the others
+            closing.callback(_leave, self._context)
+            closing.callback(self._reader.close)
+            if self.upload is not None:
+                closing.callback(self.upload.close)
+            self.card.device.activate()
+            self.card.compute.synchronize()
+            codes = [int(ticket.value()[0]) for ticket in self._verdicts]
+            self._verdicts.clear()
         return codes
 
 
@@ -171,9 +190,9 @@ class Landing:
         download, self._download = self._download, None
         if download is None:
             return
-        was_left = self._context.device == "cpu"
-        with suppress(KernelError) if was_left else nullcontext():  # it has said what is wrong
+        try:
             download.close()
+        finally:
             _leave(self._context)
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lsd.kernels import ops
+
+# a scale and a shift for it
+FILM = np.array([0.25, -0.5, 0.0], np.float32), np.array([0.1, 0.0, -0.2], np.float32)
 
 
 class TinyDenoiser:

@@ -48,9 +48,9 @@ def weigher_on(card: Card) -> Weigher:
 
 
 class TorchUNet:
-    """The shipped network by torch, in float32: GroupNorm and SiLU are our kernels there.
+    """The shipped network by torch, in its float32 (TF32 in convolutions, by torch's default).
 
-    Not captured as a graph: no card has run it yet.
+    GroupNorm and SiLU are our kernel. Not captured as a graph: no card has run it yet.
 
     Args:
         device: torch's.
@@ -62,15 +62,16 @@ class TorchUNet:
 
     def __init__(self, device: torch.device, size: Size, lane: Lane | None = None) -> None:
         self.model = f"unet-{weights.fingerprint('unet')}"
-        self._module = weights.load_module("unet").to(device)
         self._device, self._lane = device, lane
         width, height = size
-        self._no_history = torch.zeros((1, height, width, 4), dtype=torch.uint8, device=device)
-        self._no_estimate = torch.zeros((1, 3, height, width), device=device)
-        self._levels = {
-            has_history: torch.tensor([RUNTIME_LEVEL if has_history else NO_HISTORY], device=device)
-            for has_history in (False, True)
-        }
+        with _inference(lane):
+            self._module = weights.load_module("unet").to(device)
+            self._no_history = torch.zeros((1, height, width, 4), dtype=torch.uint8, device=device)
+            self._no_estimate = torch.zeros((1, 3, height, width), device=device)
+            self._levels = {
+                has_history: torch.tensor([level], device=device)
+                for has_history, level in ((False, NO_HISTORY), (True, RUNTIME_LEVEL))
+            }
         self._sigmas: dict[float, Tensor] = {}
 
     def __call__(
@@ -91,6 +92,14 @@ class TorchUNet:
             )
             return denoised.contiguous()
 
+    def close(self) -> None:
+        """Give the card's memory back to the driver; any thread may."""
+        if self._device.type == "cuda":
+            del self._module, self._no_history, self._no_estimate
+            self._levels.clear()
+            self._sigmas.clear()
+            torch.cuda.empty_cache()
+
     def _tensor(self, picture: Any) -> Tensor:
         return torch.as_tensor(picture, device=self._device)  # a card's array is not copied
 
@@ -104,14 +113,17 @@ class TorchBlend:
     """
 
     def __init__(self, device: torch.device, lane: Lane | None = None) -> None:
-        self._module = weights.load_module("blend").to(device)
         self._device, self._lane = device, lane
+        with _inference(lane):
+            self._module = weights.load_module("blend").to(device)
 
     def __call__(self, luma: Any, history: Any, current: Any, past: Any) -> Tensor:
         """See `Weigher`."""
-        given = (torch.as_tensor(x, device=self._device) for x in (luma, history, current, past))
-        now, packed, new, last = given
         with _inference(self._lane):
+            given = (
+                torch.as_tensor(x, device=self._device) for x in (luma, history, current, past)
+            )
+            now, packed, new, last = given
             weight: Tensor = self._module(now, packed[..., 3:], new, last)
             return weight.contiguous()
 
@@ -127,12 +139,13 @@ def _inference(lane: Lane | None) -> Iterator[None]:
         if lane is None:
             yield
             return
-        stream = torch.cuda.ExternalStream(int(lane.handle))  # type: ignore[no-untyped-call]
+        index = lane.device.index
         try:
+            stream = torch.cuda.ExternalStream(int(lane.handle), device=index)  # type: ignore[no-untyped-call]
             with on(lane), torch.cuda.stream(stream):
                 yield
         except RuntimeError as error:  # torch's own, its out of memory among them
-            raise KernelError(f"torch on cuda:{lane.device.index}: {error}") from error
+            raise KernelError(f"torch on cuda:{index}: {error}") from error
 
 
 def _torch_lane(card: Card) -> Lane:
