@@ -402,6 +402,17 @@ def test_admission_counts_with_a_new_picture_where_the_last_was_used_often_enoug
         policy.finish(38 * MS)
 
 
+def test_admission_counts_with_the_picture_under_way_as_one_to_be_used_again():
+    policy = scheduler()
+    policy.emitted(now_ns=0, finished_ns=0)
+    serve(policy)
+    for _ in range(MOST_REUSED):
+        policy.begin(33 * MS, 40 * MS, 1.0)
+        policy.finish(38 * MS)
+    policy.begin(0, 40 * MS, 1.0)  # a new one, until 30
+    assert policy.admit(5 * MS, 35 * MS, is_waiting=False) is None
+
+
 def test_newer_frame_takes_the_place_of_one_that_waits():
     policy = without_reuse()
     policy.emitted(now_ns=0, finished_ns=0)

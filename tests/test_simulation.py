@@ -337,6 +337,19 @@ def test_hit_rate_counts_from_the_settling_second_and_drops_as_misses():
     assert result.hit_rate < 0.5
 
 
+def test_late_frames_before_the_settling_second_has_passed_are_forgiven():
+    scene = small_scene([BIG], [20], 50, noise=[3] * 20 + [1] * 30)
+    result = outcome(scene, "drop-oldest", Uncontrolled(scene.rungs, 1))
+    assert not result.passages[0].is_on_time
+    assert result.hit_rate == 1
+
+
+def test_frame_that_was_reused_is_no_way_down():
+    scene = small_scene([BIG, SMALL, AGAIN], [20, 10, 5], 30)
+    result = outcome(scene, "planned", Foreseen(scene, [1] * 10 + [0] * 10 + [2] + [0] * 9))
+    assert (result.oscillations, result.reused) == (0, 1)
+
+
 def test_oscillation_is_a_way_up_that_is_taken_back_within_five_seconds():
     scene = small_scene([BIG, SMALL], [20, 10], 300)
     places = [1] * 10 + [0] * 10 + [1] * 10 + [0] * 126 + [1] * 144
@@ -377,9 +390,14 @@ def test_optimum_takes_less_now_for_more_later():
 
 
 def test_optimum_renews_a_still_picture_while_it_can():
-    load = Load("still", [Piece(0, 1.0, 0.0), Piece(0.24, 4.0, 0.0)])
-    scene = small_scene([BIG, AGAIN], [20, 5], 18, load=load)
+    load = Load("still", [Piece(0, 1.0, 0.0), Piece(0.28, 4.0, 0.0)])
+    scene = small_scene([BIG, AGAIN], [60, 5], 18, load=load, latency=80)
     assert optimum(scene).quality == 18  # twelve in a row may be reused, so the sixth is new
+
+
+def test_optimum_makes_a_late_picture_for_the_sake_of_those_that_use_it_again():
+    scene = small_scene([BIG, SMALL, AGAIN], [60, 30, 5], 5, noise=[1, 3, 3, 3, 3])
+    assert optimum(scene).quality == pytest.approx(0.8 + 0.8**2 + 0.8**3 + 0.8**4)
 
 
 def test_optimum_renews_the_picture_as_the_scheduler_has_to():
