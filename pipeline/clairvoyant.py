@@ -82,7 +82,7 @@ class Foreseen:
         self._captured = 0
         self._admitted = iter([place for place in places if place is not None])
 
-    def admit(self, now_ns: int, deadline_ns: int, *, is_waiting: bool) -> str | None:
+    def admit(self, now_ns: int, deadline_ns: int) -> str | None:
         self._captured += 1
         return "foreseen" if self._places[self._captured - 1] is None else None
 

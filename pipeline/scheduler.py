@@ -15,7 +15,6 @@ from lsd.pipeline.climb import Climb, Rules
 from lsd.pipeline.ladder import MOST_REUSED, WINDOW, CostModel, Rung, p90
 
 Why = Literal["level", "held", "catch_up", "reused", "similar", "no_rung_fits"]
-Reason = Literal["superseded", "late_predicted"]
 
 # An input that moves less than this, a mean over the picture in pixels a frame, is still:
 # below it lies what the flow makes of a camera's noise.
@@ -86,6 +85,7 @@ class Scheduler:
         self._most_similar = most_similar(rate_hz)
         self._held: int | None = None
         self._running: Plan | None = None
+        self._is_one_waiting = False
         self._reused = 0  # in a row
         self._made = 0.0  # quality of the last picture, which could be used again
         self._emitted_ns: int | None = None
@@ -106,28 +106,26 @@ class Scheduler:
         """Return when a frame must have reached the sinks."""
         return captured_ns + self._latency_ns
 
-    def admit(self, now_ns: int, deadline_ns: int, *, is_waiting: bool) -> Reason | None:
+    def admit(self, now_ns: int, deadline_ns: int) -> Literal["late_predicted"] | None:
         """Return why a frame that was just captured is not let in; None: it is.
 
-        A frame that waits is replaced, and dropped as "superseded": it would be later
-        still. The caller books both.
+        What is let in takes the place of a frame that still waits for the compute loop,
+        which the caller books as "superseded". Where one waits a newer one is always
+        let in: it will begin no later, and has more time.
 
         Args:
             now_ns: the time.
             deadline_ns: the frame's.
-            is_waiting: whether an earlier frame still waits for the compute loop.
         """
-        if is_waiting or self._running is None:
-            return None  # with nothing under way, a frame that no rung fits is let in too
-        end_ns = self._running.start_ns + self.costs.predict(self._running.place)
-        work_ns = self.costs.predict(self._cheapest(self._running))
-        if max(now_ns, end_ns) + work_ns + self._reserve_ns <= deadline_ns:
-            return None
-        if self._emitted_ns is None or now_ns - self._emitted_ns >= self._max_gap_ns:
+        # With nothing under way, a frame that no rung fits is let in too.
+        running = None if self._is_one_waiting else self._running
+        if running is not None and not self._would_fit(running, now_ns, deadline_ns):
+            if self._emitted_ns is not None and now_ns - self._emitted_ns < self._max_gap_ns:
+                self.counts["late_predicted"] += 1
+                return "late_predicted"
             self.counts["gap"] += 1
-            return None
-        self.counts["late_predicted"] += 1
-        return "late_predicted"
+        self._is_one_waiting = True
+        return None
 
     def begin(self, now_ns: int, deadline_ns: int, motion_px: float | None) -> Plan:
         """Choose the rung of a frame whose work begins now.
@@ -141,6 +139,7 @@ class Scheduler:
         """
         if motion_px is None:
             self._made = 0.0
+        self._is_one_waiting = False
         place, why = self._choose(deadline_ns - now_ns - self._reserve_ns, motion_px)
         self.counts[why] += 1
         self._running = Plan(place, self.rungs[place], now_ns, why)
@@ -222,6 +221,12 @@ class Scheduler:
             if is_better and self.costs.predict(reuse) <= slack_ns:
                 return reuse, "reused"
         return (self._lowest, "no_rung_fits") if place is None else (place, "catch_up")
+
+    def _would_fit(self, running: Plan, now_ns: int, deadline_ns: int) -> bool:
+        """Return whether a frame that begins behind `running` could be on time."""
+        end_ns = running.start_ns + self.costs.predict(running.place)
+        work_ns = self.costs.predict(self._cheapest(running))
+        return max(now_ns, end_ns) + work_ns + self._reserve_ns <= deadline_ns
 
     def _cheapest(self, running: Plan) -> int:
         """Return the rung that the frame behind `running` could be made on at the least."""

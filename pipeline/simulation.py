@@ -26,7 +26,7 @@ class Policy(Protocol):
     def capacity(self) -> int | None:
         """How many frames may wait, after which the oldest goes; None: any number."""
 
-    def admit(self, now_ns: int, deadline_ns: int, *, is_waiting: bool) -> str | None: ...
+    def admit(self, now_ns: int, deadline_ns: int) -> str | None: ...
     def begin(self, now_ns: int, deadline_ns: int, motion_px: float | None) -> Plan: ...
     def may_go_on(self, now_ns: int, deadline_ns: int, step_ns: int, rest_ns: int = 0) -> bool: ...
     def finish(self, now_ns: int, steps: int | None = None) -> None: ...
@@ -45,7 +45,7 @@ class Uncontrolled:
         self.capacity = capacity
         self._best = rungs[0]
 
-    def admit(self, now_ns: int, deadline_ns: int, *, is_waiting: bool) -> str | None:
+    def admit(self, now_ns: int, deadline_ns: int) -> str | None:
         return None
 
     def begin(self, now_ns: int, deadline_ns: int, motion_px: float | None) -> Plan:
@@ -152,9 +152,7 @@ class Simulation:
         passage = Passage(seq, self.now_ns, self.now_ns + scene.latency_ns)
         self.passages.append(passage)
         self.ledger.capture()
-        reason = policy.admit(
-            self.now_ns, passage.deadline_ns, is_waiting=len(self._waiting) == policy.capacity
-        )
+        reason = policy.admit(self.now_ns, passage.deadline_ns)
         if reason is not None:
             self._drop(passage, reason)
             return

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scenes import AGAIN, BIG, SMALL, S, best_quality, full_scene, ours, small_scene
+from scenes import AGAIN, BIG, MS, SMALL, TWICE, S, best_quality, full_scene, ours, small_scene
 
 from lsd.pipeline.clairvoyant import Foreseen
 from lsd.pipeline.contest import (
@@ -13,8 +13,10 @@ from lsd.pipeline.contest import (
     scheduler_for,
     settled_ns,
 )
+from lsd.pipeline.frame import Size
+from lsd.pipeline.ladder import Rung
 from lsd.pipeline.load import TRACES
-from lsd.pipeline.scene import noise_of
+from lsd.pipeline.scene import Cost, noise_of
 from lsd.pipeline.simulate_command import row
 from lsd.pipeline.simulation import Simulation, Uncontrolled
 
@@ -120,6 +122,13 @@ def test_frame_that_was_reused_is_no_way_down():
     scene = small_scene([BIG, SMALL, AGAIN], [20, 10, 5], 30)
     result = outcome(scene, "planned", Foreseen(scene, [1] * 10 + [0] * 10 + [2] + [0] * 9))
     assert (result.oscillations, result.reused) == (0, 1)
+
+
+def test_frames_that_took_fewer_steps_than_planned_are_counted():
+    cost = Cost(10 * MS, 10 * MS, 5 * MS)
+    rungs = [TWICE, Rung(1, Size(256, 256), 0.9)]
+    result = ours(small_scene(rungs, [cost, cost], 3, latency=30, noise=[1, 1.4, 1]))
+    assert result.stopped_early == 1
 
 
 def test_oscillation_is_a_way_up_that_is_taken_back_within_five_seconds():

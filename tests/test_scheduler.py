@@ -95,6 +95,16 @@ def test_last_output_loses_with_every_use_but_those_for_a_still_input():
     assert policy.counts["reused"] == 1  # the fourth of four in a row; then a rung again
 
 
+def test_last_output_fades_while_it_is_used_for_what_moves():
+    policy = scheduler()
+    serve(policy)
+    used = []
+    for _ in range(4):
+        used.append(policy.begin(25 * MS, 40 * MS, 1.0).why)
+        policy.finish(30 * MS)
+    assert used == ["reused"] * 3 + ["catch_up"]  # 0.8, 0.64, 0.51; 0.41 is less than 0.5
+
+
 def test_last_output_is_not_used_after_a_cut():
     policy = scheduler()
     serve(policy)
@@ -200,15 +210,15 @@ def test_frame_is_let_in_when_nothing_is_under_way():
     policy = without_reuse()
     serve(policy, 5.0, 3)  # no rung fits any more
     policy.emitted(now_ns=0, finished_ns=0)
-    assert policy.admit(0, 40 * MS, is_waiting=False) is None
+    assert policy.admit(0, 40 * MS) is None
 
 
 def test_frame_that_would_be_late_behind_the_one_under_way_is_not_let_in():
     policy = without_reuse()
     policy.emitted(now_ns=0, finished_ns=0)
     policy.begin(0, 40 * MS, 1.0)  # until 30; the lowest rung then takes until 40
-    assert policy.admit(5 * MS, 40 * MS, is_waiting=False) is None
-    assert policy.admit(5 * MS, 40 * MS - 1, is_waiting=False) == "late_predicted"
+    assert policy.admit(5 * MS, 40 * MS - 1) == "late_predicted"
+    assert policy.admit(5 * MS, 40 * MS) is None
     assert policy.counts["late_predicted"] == 1
 
 
@@ -216,16 +226,16 @@ def test_frame_under_way_that_is_overdue_is_expected_to_end_now():
     policy = without_reuse()
     policy.emitted(now_ns=0, finished_ns=0)
     policy.begin(0, 40 * MS, 1.0)
-    assert policy.admit(50 * MS, 60 * MS, is_waiting=False) is None
-    assert policy.admit(50 * MS, 60 * MS - 1, is_waiting=False) == "late_predicted"
+    assert policy.admit(50 * MS, 60 * MS - 1) == "late_predicted"
+    assert policy.admit(50 * MS, 60 * MS) is None
 
 
 def test_admission_counts_with_the_last_output_and_the_hand_over():
     policy = scheduler()
     policy.emitted(now_ns=2 * MS, finished_ns=0)
     policy.begin(0, 40 * MS, 1.0)
-    assert policy.admit(5 * MS, 37 * MS, is_waiting=False) is None
-    assert policy.admit(5 * MS, 37 * MS - 1, is_waiting=False) == "late_predicted"
+    assert policy.admit(5 * MS, 37 * MS - 1) == "late_predicted"
+    assert policy.admit(5 * MS, 37 * MS) is None
 
 
 def test_admission_counts_with_the_rung_that_is_held():
@@ -233,8 +243,8 @@ def test_admission_counts_with_the_rung_that_is_held():
     policy.emitted(now_ns=0, finished_ns=0)
     policy.hold(1)
     policy.begin(0, 40 * MS, 1.0)
-    assert policy.admit(5 * MS, 40 * MS, is_waiting=False) is None
-    assert policy.admit(5 * MS, 40 * MS - 1, is_waiting=False) == "late_predicted"
+    assert policy.admit(5 * MS, 40 * MS - 1) == "late_predicted"
+    assert policy.admit(5 * MS, 40 * MS) is None
 
 
 def test_admission_counts_with_a_new_picture_where_the_last_was_used_often_enough():
@@ -243,7 +253,7 @@ def test_admission_counts_with_a_new_picture_where_the_last_was_used_often_enoug
     serve(policy)
     for _ in range(MOST_REUSED):
         assert policy.begin(33 * MS, 40 * MS, 1.0).why == "reused"
-        assert policy.admit(34 * MS, 43 * MS, is_waiting=False) == (
+        assert policy.admit(34 * MS, 43 * MS) == (
             None if policy._reused < MOST_REUSED - 1 else "late_predicted"
         )
         policy.finish(38 * MS)
@@ -257,29 +267,33 @@ def test_admission_counts_with_the_picture_under_way_as_one_to_be_used_again():
         policy.begin(33 * MS, 40 * MS, 1.0)
         policy.finish(38 * MS)
     policy.begin(0, 40 * MS, 1.0)  # a new one, until 30
-    assert policy.admit(5 * MS, 35 * MS, is_waiting=False) is None
+    assert policy.admit(5 * MS, 35 * MS) is None
 
 
-def test_newer_frame_takes_the_place_of_one_that_waits():
-    policy = without_reuse()
+def test_newer_frame_takes_the_place_of_one_that_waits_even_if_it_will_be_late():
+    policy = without_reuse(max_gap_ms=100)
     policy.emitted(now_ns=0, finished_ns=0)
-    policy.begin(0, 40 * MS, 1.0)
-    assert policy.admit(5 * MS, 6 * MS, is_waiting=True) is None
+    policy.begin(99 * MS, 139 * MS, 1.0)
+    assert policy.admit(100 * MS, 110 * MS) is None  # nothing new for 100 ms
+    policy.emitted(now_ns=101 * MS, finished_ns=101 * MS)
+    assert policy.admit(105 * MS, 115 * MS) is None
+    policy.begin(130 * MS, 115 * MS, 1.0)
+    assert policy.admit(131 * MS, 132 * MS) == "late_predicted"
 
 
 def test_frame_is_let_in_however_late_after_the_longest_gap():
     policy = without_reuse(max_gap_ms=100)
     policy.emitted(now_ns=0, finished_ns=0)
     policy.begin(99 * MS, 139 * MS, 1.0)
-    assert policy.admit(100 * MS - 1, 110 * MS, is_waiting=False) == "late_predicted"
-    assert policy.admit(100 * MS, 110 * MS, is_waiting=False) is None
+    assert policy.admit(100 * MS - 1, 110 * MS) == "late_predicted"
+    assert policy.admit(100 * MS, 110 * MS) is None
     assert policy.counts["gap"] == 1
 
 
 def test_before_the_first_output_everything_is_let_in():
     policy = without_reuse()
     policy.begin(0, 40 * MS, 1.0)
-    assert policy.admit(30 * MS, 31 * MS, is_waiting=False) is None
+    assert policy.admit(30 * MS, 31 * MS) is None
 
 
 def test_frame_that_was_lost_says_nothing():
@@ -287,7 +301,7 @@ def test_frame_that_was_lost_says_nothing():
     policy.begin(0, 40 * MS, 1.0)
     policy.abandon()
     assert policy.costs.predict(0) == 30 * MS
-    assert policy.admit(0, 1, is_waiting=False) is None
+    assert policy.admit(0, 1) is None
 
 
 def test_deadline_is_the_latency_after_the_capture():
