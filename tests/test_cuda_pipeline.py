@@ -205,30 +205,33 @@ def test_a_card_that_will_not_do_is_left_where_the_config_allows_it(
     assert device == "cpu"
 
 
-class Breaking(TinyBlend):
-    """Breaks the card when it is given its fourth picture."""
+def blend_at(count, act):
+    """Return a blend that calls `act` before it weighs its picture number `count`.
 
-    fake = None
+    The first is the rehearsal's.
+    """
 
-    def __init__(self, name):
-        super().__init__(name)
-        weigh, self._seen = self._given, 0
+    class Acting(TinyBlend):
+        def __init__(self, name):
+            super().__init__(name)
+            weigh, seen = self._given, []
 
-        def breaking(luma, *others):
-            self._seen += 1
-            if self._seen == 4:
-                self.fake.break_kernels()
-            return weigh(luma, *others)
+            def acting(luma, *others):
+                seen.append(luma)
+                if len(seen) == count:
+                    act()
+                return weigh(luma, *others)
 
-        self._given = self._weigh = breaking
+            self._given = self._weigh = acting
+
+    return Acting
 
 
 @pytest.mark.parametrize("mode", [LATE, EARLY, RANDOM])
 def test_a_card_that_fails_on_the_way_is_left_and_the_stream_goes_on(card, tmp_path, mode):
     card.start(mode)
     driver.device.cache_clear()
-    Breaking.fake = card
-    registry = Registry({**TINY._loaded, "blend": Breaking})
+    registry = Registry({**TINY._loaded, "blend": blend_at(4, card.break_kernels)})
     length = {
         "stages.capture.input": "test://moving?frames=20",
         "stages.diffusion.styles": "{ink: 1.0}",  # a texture would begin anew
@@ -245,8 +248,8 @@ def test_a_card_that_fails_on_the_way_is_left_and_the_stream_goes_on(card, tmp_p
 
 
 def test_a_card_that_was_asked_for_and_fails_on_the_way_ends_the_run(card, tmp_path):
-    Breaking.fake = card
-    made = runner(tmp_path, "cuda:0", Registry({**TINY._loaded, "blend": Breaking}))
+    registry = Registry({**TINY._loaded, "blend": blend_at(4, card.break_kernels)})
+    made = runner(tmp_path, "cuda:0", registry)
     made.start()
     with pytest.raises(StageError, match="CUDA_ERROR_LAUNCH_FAILED"):
         made.wait(60)
@@ -297,24 +300,6 @@ def test_a_stage_that_knows_the_cpu_only_keeps_the_pictures_there(card, tmp_path
     assert device == "cpu"
 
 
-class FailsOnce(TinyBlend):
-    """The card refuses one launch at the fourth picture, and is well after that."""
-
-    fake = None
-
-    def __init__(self, name):
-        super().__init__(name)
-        weigh, self._seen = self._given, 0
-
-        def failing(luma, *others):
-            self._seen += 1
-            if self._seen == 5:  # the first is the rehearsal's
-                self.fake.fail("cuLaunchKernel", 701)
-            return weigh(luma, *others)
-
-        self._given = self._weigh = failing
-
-
 class Notes(TinyDiffusion):
     """Keeps what it was given."""
 
@@ -326,8 +311,10 @@ class Notes(TinyDiffusion):
 
 
 def test_a_card_that_refuses_once_loses_no_frame_and_gives_its_memory_back(card, tmp_path):
-    FailsOnce.fake, Notes.seen = card, []
-    registry = Registry({**TINY._loaded, "blend": FailsOnce, "diffusion": Notes})
+    """One launch is refused at the fourth picture, and the card is well after that."""
+    Notes.seen = []
+    refusing = blend_at(5, lambda: card.fail("cuLaunchKernel", 701))
+    registry = Registry({**TINY._loaded, "blend": refusing, "diffusion": Notes})
     made = runner(tmp_path, "auto", registry, **{"stages.capture.input": "test://moving?frames=20"})
     made.start()
     assert made.wait(60)
