@@ -10,7 +10,16 @@ from typing import NamedTuple
 from lsd.pipeline.errors import KernelError, LinkClosed, SinkError, StageError
 from lsd.pipeline.frame import Frame, FrameFlag
 from lsd.pipeline.pacer import Pacer
-from lsd.pipeline.session import Failures, Flight, Session, error_text
+from lsd.pipeline.session import (
+    INBOX,
+    OUTBOX,
+    SUPERSEDED,
+    Failures,
+    Flight,
+    Session,
+    error_text,
+    skipped,
+)
 from lsd.pipeline.stage import Captured, Stage
 
 # Such pictures are not the model's own: fed back, they would be taken for it.
@@ -67,11 +76,11 @@ class CaptureLoop:
             params=session.params.snapshot(),
         )
         self._seq += 1
-        recorder.trace.record(len(recorder.stages), frame.seq, start_ns, start_ns, now_ns)
-        recorder.read.record(frame.seq, now_ns - start_ns)
-        recorder.ledger.capture()
-        if session.inbox.put(Flight(frame, self._epoch, now_ns)) is not None:
-            recorder.ledger.drop("superseded")
+        recorder.admit(frame, start_ns)
+        lost = session.inbox.put(Flight(frame, self._epoch, now_ns))
+        if lost is not None:
+            recorder.drop(SUPERSEDED, lost.frame.seq, session.clock.now_ns())
+        session.record_depth(INBOX)
 
     def _is_full(self) -> bool:
         limit = self._session.settings.max_frames
@@ -128,9 +137,12 @@ class ComputeLoop:
         session = self._session
         try:
             while not session.killed.is_set():
-                flight = self.advance(session.inbox.get())
+                waiting = session.inbox.get()
+                session.record_depth(INBOX)
+                flight = self.advance(waiting)
                 if flight is not None:
                     session.outbox.put(flight)
+                    session.record_depth(OUTBOX)
         except LinkClosed:
             return
         finally:
@@ -194,7 +206,8 @@ class ComputeLoop:
             self._failures.failure(stage.name, frame.seq, error)
             return None
         if result is None:
-            self._session.recorder.ledger.drop(f"skipped:{stage.name}")
+            at_ns = self._session.clock.now_ns()
+            self._session.recorder.drop(skipped(stage.name), frame.seq, at_ns)
         return result
 
     def _leaves_card(self, error: KernelError) -> bool:
@@ -237,6 +250,7 @@ class OutputLoop:
                 except TimeoutError:
                     self.tick()
                     continue
+                session.record_depth(OUTBOX)
                 self.emit(flight)
         except LinkClosed:
             return
@@ -255,18 +269,19 @@ class OutputLoop:
         try:
             result = self._stage.process(frame)
         except SinkError:
-            recorder.ledger.fail()
+            recorder.fail(self._stage.name, frame.seq, session.clock.now_ns())
             raise
         except Exception as error:
             if isinstance(error, KernelError) and session.leave_card(error):
-                recorder.ledger.fail()  # gone with the card, which the compute loop leaves too
+                # gone with the card, which the compute loop leaves too
+                recorder.fail(self._stage.name, frame.seq, session.clock.now_ns())
                 return
             self._failures.failure(self._stage.name, frame.seq, error)
             return
         end_ns = self._session.clock.now_ns()
         self._failures.success()
         if result is None:
-            recorder.ledger.drop(f"skipped:{self._stage.name}")
+            recorder.drop(skipped(self._stage.name), frame.seq, end_ns)
             return
         recorder.span(self._place, frame.seq, flight.ready_ns, start_ns, end_ns)
         recorder.ledger.emit(frame.seq, end_ns, frame.deadline_ns)
@@ -303,8 +318,7 @@ class OutputLoop:
             session.stage_context.warn(f"stage {self._stage.name!r} repeat: {error_text(error)}")
             return
         if was_repeated:
-            session.recorder.ledger.repeat()
-            session.recorder.gaps.emitted(now_ns)
+            session.recorder.repeat(now_ns, due_ns)
 
     def _timeout_s(self) -> float | None:
         if self._pacer is None:

@@ -20,6 +20,8 @@ from lsd.pipeline.trace import Trace
 OnError = Literal["skip", "stop"]
 
 MAX_FAILURES_IN_A_ROW = 50
+INBOX, OUTBOX = 0, 1  # the places of the links
+SUPERSEDED = "superseded"
 _MAX_TEXTS = 100  # a message with a number in it is new each time; a terminal has its limits
 
 
@@ -71,6 +73,30 @@ class Recorder:
         self.trace.record(place, seq, ready_ns, start_ns, end_ns)
         self.stages[self.trace.names[place]].record(seq, ready_ns, start_ns, end_ns)
 
+    def admit(self, frame: Frame, start_ns: int) -> None:
+        """Record that the source, asked at `start_ns`, gave the picture of `frame`."""
+        seq, captured_ns = frame.seq, frame.captured_ns
+        self.trace.record(len(self.stages), seq, start_ns, start_ns, captured_ns)
+        self.trace.admit(seq, captured_ns, frame.deadline_ns)
+        self.read.record(seq, captured_ns - start_ns)
+        self.ledger.capture()
+
+    def drop(self, reason: str, seq: int, at_ns: int) -> None:
+        """Record that a frame was given up."""
+        self.ledger.drop(reason)
+        self.trace.drop(reason, seq, at_ns)
+
+    def fail(self, stage: str, seq: int, at_ns: int) -> None:
+        """Record that a stage lost a frame."""
+        self.ledger.fail()
+        self.trace.fail(stage, seq, at_ns)
+
+    def repeat(self, at_ns: int, due_ns: int) -> None:
+        """Record that the last picture went out again, for the tick at `due_ns`."""
+        self.ledger.repeat()
+        self.gaps.emitted(at_ns)
+        self.trace.repeat(at_ns, due_ns)
+
 
 class Session:
     """One run: its links, its measurements, its two ways to end.
@@ -96,6 +122,7 @@ class Session:
         self.inbox: Link[Flight] = Link(links[0].capacity, links[0].policy or "block")
         self.outbox: Link[Flight] = Link(links[-1].capacity, "block")
         self.recorder = _recorder(graph, settings.warmup_frames)
+        self._links = (self.inbox, self.outbox)
         self.started_ns = self.clock.now_ns()
         self.error: BaseException | None = None
         self.facts: dict[str, str | int] = {}
@@ -121,6 +148,15 @@ class Session:
                 context.warn(f"{context.device} is not used, the CPU computes: {error}")
                 self.source_context.device = context.device = "cpu"
         return True
+
+    def record_depth(self, place: int) -> None:
+        """Record how many frames wait in link `place`; both its ends call this behind a change.
+
+        The time is read first: a depth that the other end has changed since then lies
+        before that end's own record, and the last record is always right.
+        """
+        now_ns = self.clock.now_ns()
+        self.recorder.trace.depth(place, now_ns, self._links[place].stats().depth)
 
     def describe(self) -> None:
         """Ask the stages what they say about themselves; the first to say it is right."""
@@ -166,7 +202,7 @@ class Failures:
             StageError: the run is to end: `on_error` says so, or too many
                 frames in a row have failed.
         """
-        self._session.recorder.ledger.fail()
+        self._session.recorder.fail(stage, seq, self._session.clock.now_ns())
         self._in_a_row += 1
         text = error_text(error)
         message = f"stage {stage!r} frame {seq}: {text}"
@@ -179,6 +215,11 @@ class Failures:
         if (stage, text) not in self._told and len(self._told) < _MAX_TEXTS:
             self._told.add((stage, text))
             self._session.stage_context.warn(message)
+
+
+def skipped(stage: str) -> str:
+    """Return the reason of a frame that `stage` returned nothing for."""
+    return f"skipped:{stage}"
 
 
 def error_text(error: Exception) -> str:
@@ -195,7 +236,11 @@ def _recorder(graph: Graph, warmup_frames: int) -> Recorder:
     return Recorder(
         ledger=Ledger(warmup_frames),
         # The reading of the source has a place of its own, behind the stages.
-        trace=Trace([*names, f"{names[0]}.read"]),
+        trace=Trace(
+            [*names, f"{names[0]}.read"],
+            reasons=[SUPERSEDED, *map(skipped, names)],
+            links=["waiting for compute", "waiting for output"],
+        ),
         stages={name: StageDurations(warmup_frames) for name in names},
         read=Durations(warmup_frames),
         latency=Durations(warmup_frames),
