@@ -159,7 +159,7 @@ def render_table(report: Report) -> RenderableType:
     for name, stage in report.stages.items():
         times = (*_triple(stage.service), *_triple(stage.wait))
         share = (stage.service.p50 or 0.0) / longest if longest else 0.0
-        table.add_row(name, str(stage.frames), *map(_ms, times), _bar(share))
+        table.add_row(name, str(stage.frames), *map(ms, times), bar(share))
     return Group(table, summary(report))
 
 
@@ -177,7 +177,7 @@ def summary(report: Report) -> str:
     speed = [f"{counts.fps:.1f} fps"]
     if latency.count:
         speed.append(
-            f"latency p50 {_ms(latency.p50)}, p99 {_ms(latency.p99)}, max {_ms(latency.max)} ms"
+            f"latency p50 {ms(latency.p50)}, p99 {ms(latency.p99)}, max {ms(latency.max)} ms"
         )
     if report.hit_rate is not None:
         speed.append(f"{report.hit_rate:.1%} on time (budget {report.budget_ms:g} ms)")
@@ -198,14 +198,14 @@ def _json(values: Percentiles, *, with_max: bool = False) -> dict[str, float | N
     return {**result, "max": values.max} if with_max else result
 
 
-def _ms(value: float | None) -> str:
+def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _bar(share: float) -> str:
+def bar(share: float) -> str:
     """Return a bar for `share`, 0 to 1, to an eighth of a cell.
 
-    >>> _bar(0.5)
+    >>> bar(0.5)
     '████████'
     """
     eighths = round(share * _BAR_WIDTH * 8)

@@ -1,10 +1,11 @@
-"""Traces of streams that never ran, with every fate of a frame."""
+"""Traces of streams that never ran, with every fate of a frame; what holds of all events."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -86,3 +87,45 @@ def _work(made: Stream, seq: int, chance: random.Random, pass_time: Any) -> None
 
 
 streams = st.builds(stream, st.integers(0, 2**32 - 1), st.integers(0, 30), live=st.booleans())
+
+
+def counters_of(events: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Return the values of each counter, in order."""
+    counters: defaultdict[str, list[int]] = defaultdict(list)
+    for event in events:
+        if event["ph"] == "C":
+            counters[event["name"]].append(event["args"]["frames"])
+    return counters
+
+
+def check_events(events: list[dict[str, Any]]) -> None:
+    """Hold what is true of the events of every trace, a ring that was lapped included."""
+    times = [event["ts"] for event in events]
+    assert times == sorted(times)
+    assert min(times) == 0
+    seen_other = False
+    for event in events:  # the names come first
+        seen_other |= event["ph"] != "M"
+        assert not (seen_other and event["ph"] == "M")
+    for values in counters_of(events).values():
+        assert min(values) >= 0
+    ends: defaultdict[int, int] = defaultdict(int)
+    for event in (event for event in events if event["ph"] == "X"):
+        assert event["dur"] >= 0
+        assert round(event["ts"] * 1000) >= ends[event["tid"]], "spans of a track overlap"
+        ends[event["tid"]] = round((event["ts"] + event["dur"]) * 1000)
+    _check_flows(events)
+
+
+def _check_flows(events: list[dict[str, Any]]) -> None:
+    spans = Counter(event["args"]["frame"] for event in events if event["ph"] == "X")
+    flows: defaultdict[int, str] = defaultdict(str)
+    for before, event in pairwise(events):
+        if event["ph"] in "stf":
+            flows[event["id"]] += event["ph"]
+            assert before["ph"] == "X", "a flow's event binds to the span in front of it"
+            assert before["args"]["frame"] == event["id"]
+            assert (before["ts"], before["tid"]) == (event["ts"], event["tid"])
+    assert flows == {
+        seq: "s" + "t" * (count - 2) + "f" for seq, count in spans.items() if count > 1
+    }

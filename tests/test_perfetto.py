@@ -1,11 +1,10 @@
 import json
-from collections import Counter, defaultdict
-from itertools import pairwise
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import make_trace, stream, streams
+from recordings import check_events, counters_of, make_trace, stream, streams
 
 from lsd.pipeline.perfetto import trace_events, trace_file
 
@@ -14,14 +13,6 @@ def events_of(trace, *phases):
     """Return a trace's events of these phases; all without any."""
     found = trace_events(trace.recording(), "livesd test")
     return [event for event in found if not phases or event["ph"] in phases]
-
-
-def counters_of(events):
-    counters = defaultdict(list)
-    for event in events:
-        if event["ph"] == "C":
-            counters[event["name"]].append(event["args"]["frames"])
-    return counters
 
 
 def one_frame():
@@ -176,43 +167,10 @@ def test_file_is_json_with_its_events_under_the_formats_key():
 # Whatever happened to the frames
 
 
-def check(events):
-    """Hold what is true of the events of every trace, a ring that was lapped included."""
-    times = [event["ts"] for event in events]
-    assert times == sorted(times)
-    assert min(times) == 0
-    seen_other = False
-    for event in events:  # the names come first
-        seen_other |= event["ph"] != "M"
-        assert not (seen_other and event["ph"] == "M")
-    for values in counters_of(events).values():
-        assert min(values) >= 0
-    ends = defaultdict(float)
-    for event in (event for event in events if event["ph"] == "X"):
-        assert event["dur"] >= 0
-        assert round(event["ts"] * 1000) >= ends[event["tid"]], "spans of a track overlap"
-        ends[event["tid"]] = round((event["ts"] + event["dur"]) * 1000)
-    check_flows(events)
-
-
-def check_flows(events):
-    spans = Counter(event["args"]["frame"] for event in events if event["ph"] == "X")
-    flows = defaultdict(str)
-    for before, event in pairwise(events):
-        if event["ph"] in "stf":
-            flows[event["id"]] += event["ph"]
-            assert before["ph"] == "X", "a flow's event binds to the span in front of it"
-            assert before["args"]["frame"] == event["id"]
-            assert (before["ts"], before["tid"]) == (event["ts"], event["tid"])
-    assert flows == {
-        seq: "s" + "t" * (count - 2) + "f" for seq, count in spans.items() if count > 1
-    }
-
-
 @given(streams)
 def test_events_tell_what_became_of_every_frame(made):
     events = events_of(made.trace)
-    check(events)
+    check_events(events)
     instants = Counter(event["cat"] for event in events if event["ph"] == "i")
     reasons = Counter(event["args"]["reason"] for event in events if event.get("cat") == "drop")
     assert reasons == made.dropped
@@ -228,4 +186,4 @@ def test_events_tell_what_became_of_every_frame(made):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_events_hold_together_when_the_ring_has_overwritten_its_oldest(seed, capacity):
-    check(events_of(stream(seed, 30, capacity=capacity).trace))
+    check_events(events_of(stream(seed, 30, capacity=capacity).trace))

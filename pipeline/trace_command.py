@@ -1,0 +1,256 @@
+"""The command `livesd trace`.
+
+`livesd --help` imports this module, so that everything heavy is imported inside the
+functions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lsd.pipeline.errors import ConfigError, LsdError, SinkError
+from lsd.pipeline.terminal import print_json, reported, say, tell
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lsd.pipeline.config import PipelineConfig
+    from lsd.pipeline.profile import Profile, Quantiles
+    from lsd.pipeline.report import Report
+    from lsd.pipeline.runner import Runner
+    from lsd.pipeline.trace import Recording
+
+_PIPE_WIDTH = 120
+
+
+def trace(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A YAML file, or a bundled one: demo, ...")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.json", help="Write the trace there")
+    ],
+    frames: Annotated[int | None, typer.Option(min=1, help="End after that many frames")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.001, help="End after that long")] = None,
+    input: Annotated[
+        str | None, typer.Option(metavar="URI", help="Take pictures from here")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What it should look like")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change any value; again for more"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the percentiles as one line of JSON")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")] = False,
+) -> None:
+    """Run a pipeline, and show where its milliseconds went.
+
+    \b
+    Example:
+      livesd trace demo --frames 60 -o trace.json      then open it in https://ui.perfetto.dev
+      livesd trace webcam --seconds 10 -o trace.json --json
+
+    The pipeline runs as under `livesd run`, and a Ctrl-C ends it likewise; the trace is written
+    then, too. It shows each frame's way through the threads, what waited where, and every drop,
+    failure and repeat. The table has, per stage, how long frames waited for it, how long it
+    worked, how old they were behind it, and what was left to the deadline: p99 is what 99 % of
+    the frames keep to. The trace holds the last 32,768 records, about 2,700 frames.
+    """
+    with reported(debug=debug):
+        from lsd.pipeline.config import load_config
+        from lsd.pipeline.overrides import Override, SetOption, SetPath
+
+        changes: list[Override] = []
+        if input is not None:
+            changes.append(SetOption(f"--input {input}", "input", input))
+        if prompt is not None:
+            changes.append(SetOption(f"--prompt {prompt!r}", "prompt", prompt))
+        loaded = load_config(config, [*changes, *(SetPath(text) for text in sets or [])])
+        target = output.resolve()  # a link stays one
+        _check_writable(output, target)
+        code = _run(loaded, output, target, frames, seconds, as_json=as_json)
+    raise typer.Exit(code)
+
+
+def _run(
+    config: PipelineConfig,
+    output: Path,
+    target: Path,
+    max_frames: int | None,
+    max_duration_s: float | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Run, write, report; also when the run failed on the way.
+
+    Raises:
+        LsdError: it could not start (nothing is written), or failed; or the trace
+            could not be written.
+    """
+    from lsd.pipeline.allocator import keep_freed_memory
+    from lsd.pipeline.launch import build_runner
+    from lsd.pipeline.progress import Progress
+    from lsd.pipeline.run_command import headline
+    from lsd.pipeline.watch import Signals, follow
+
+    keep_freed_memory()
+    runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
+    say(headline(config))
+    signals = Signals(runner)
+    failure, code = None, 0
+    try:
+        code = follow(runner, Progress(sys.stderr), signals)
+    except LsdError as error:
+        if not signals.has_started:
+            raise
+        failure = error
+    try:
+        _tell(config, runner, output, target, as_json=as_json)
+    except SinkError as error:
+        failure = failure or error  # what went wrong first is what is told
+    if runner.status().is_running:
+        # A stage never returned: the interpreter's own end might wait for it, or crash under it.
+        sys.stdout.flush()
+        os._exit(code)
+    if failure is not None:
+        raise failure
+    return code
+
+
+def _tell(
+    config: PipelineConfig, runner: Runner, output: Path, target: Path, *, as_json: bool
+) -> None:
+    """Write the trace, and print its percentiles, also where it could not be written.
+
+    Raises:
+        SinkError: the trace or stdout cannot be written.
+    """
+    from lsd.pipeline.perfetto import trace_file
+    from lsd.pipeline.profile import profile_of
+    from lsd.pipeline.report import summary
+
+    recording, report = runner.trace.recording(), runner.report()
+    profile = profile_of(recording, report.warmup_frames)
+    try:
+        _write(output, target, trace_file(recording, f"livesd {config.name}"))
+        say(f"{output}: {_extent(recording, report)}; open it in https://ui.perfetto.dev")
+    finally:
+        if as_json:
+            counts = report.to_json()["frames"]
+            about = {"name": config.name, "trace": str(output), "error": report.error}
+            print_json({**about, "frames": counts, **profile.to_json()})
+        else:
+            tell(f"{_rendered(profile_table(profile))}\n{summary(report)}")
+
+
+def _extent(recording: Recording, report: Report) -> str:
+    """Say which frames a trace holds.
+
+    Those at the ring's oldest edge may lack some of their records.
+    """
+    held, captured = len(recording.admissions), report.counts.captured
+    if held == captured:
+        return f"{held} frames"
+    return f"the last {held} of {captured} frames, older ones were overwritten"
+
+
+def profile_table(profile: Profile) -> RenderableType:
+    """Return a profile for a terminal: a line a stage and measure, bars for wait and service."""
+    from rich.table import Table
+
+    from lsd.pipeline.report import bar, ms
+
+    table = Table(title="where the milliseconds went", title_justify="left")
+    table.add_column("ms")
+    table.add_column("stage")
+    for column in ("frames", "p50", "p95", "p99", "p99.9"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+
+    def row(measure: str, name: str, values: Quantiles, longest: float = 0.0) -> None:
+        times = (values.p50, values.p95, values.p99, values.p999)
+        share = bar((values.p50 or 0.0) / longest) if longest else ""
+        table.add_row(measure, name, str(values.count), *map(ms, times), share)
+
+    stages = profile.stages
+    longest = max(
+        ((values.p50 or 0.0) for s in stages.values() for values in (s.wait, s.service)),
+        default=0.0,
+    )
+    for name, stage in stages.items():
+        row("wait", name, stage.wait, longest)
+    table.add_section()
+    for name, stage in stages.items():
+        row("service", name, stage.service, longest)
+    table.add_section()
+    for name, stage in stages.items():
+        row("age", name, stage.age)
+    table.add_section()
+    if any(stage.slack.count for stage in stages.values()):
+        for name, stage in stages.items():
+            row("slack", name, stage.slack)
+        table.add_section()
+    row("gap", "between two outputs", profile.gap)
+    row("read", "the source", profile.read)
+    return table
+
+
+def _rendered(table: RenderableType) -> str:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:  # no window cuts the columns there
+        console.width = max(console.width, _PIPE_WIDTH)
+    # By way of a text: where the reader has gone, rich would close stdout as well.
+    with console.capture() as text:
+        console.print(table)
+    return text.get().rstrip("\n")
+
+
+def _check_writable(output: Path, target: Path) -> None:
+    """Find out before the run, and not after it, that the trace cannot be written.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    beside = _beside(target)
+    try:
+        if target.exists():
+            if not target.is_file():
+                what = "a folder" if target.is_dir() else "no regular file"
+                raise ConfigError(f"-o {output}: expected a file's name, found {what}")
+            target.open("ab").close()  # one that is write-protected is to be kept
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise ConfigError(f"-o {output}: cannot be written: {error.strerror}") from error
+
+
+def _write(output: Path, target: Path, content: dict[str, Any]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    beside = _beside(target)
+    try:
+        beside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
+        beside.replace(target)
+    except OSError as error:
+        raise SinkError(f"{output}: cannot be written: {error.strerror}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
