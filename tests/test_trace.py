@@ -225,6 +225,25 @@ def test_file_run_records_frames_without_deadlines():
     assert found.admissions == [Admission(seq, 5, None) for seq in range(3)]
 
 
+def test_frame_is_admitted_when_its_reading_ends():
+    clock = ManualClock()
+    source = FakeSource(2, before=lambda n: clock.advance(7))
+    found = held(run(source, CollectingSink(), live=True, clock=clock))
+    read = [span for span in found.spans if span.stage == "capture.read"]
+    assert [(span.start_ns, span.end_ns) for span in read] == [(0, 7), (7, 14)]
+    assert [each.captured_ns for each in found.admissions] == [7, 14]
+
+
+def test_depth_has_the_time_before_it_was_read():
+    """What the other end changes in between lies before that end's own record, then."""
+    clock = ManualClock(5)
+    session = make_runner(FakeSource(1), CollectingSink(), clock=clock)._session
+    stats = session.inbox.stats
+    session.inbox.stats = lambda: clock.advance(10) or stats()
+    session.record_depth(0)
+    assert session.recorder.trace.recording().depths == [Depth("waiting for compute", 5, 0)]
+
+
 @pytest.mark.parametrize("error", [SinkError("disk full"), ValueError("odd")])
 def test_failure_of_the_output_is_recorded(error):
     def before(frame):
