@@ -127,6 +127,41 @@ def test_fault_is_caught_within_four_laps_too(fault: str) -> None:
     assert failed(judge([stream(fast, 1_000)])) & {"colour drift", "colour collapse", "detail"}
 
 
+def uneven(n: int, s: Array, before: Array, motion: Motion) -> Array:
+    """Draw some places less exactly, and with another cast, than others; no place comes twice."""
+    drawn = cv2.GaussianBlur(s, (0, 0), 0.3 + 0.5 * (n // 150 % 2)) + noise(n)
+    return drawn + np.float32([0.04 * (n // 150 % 2), 0, 0])
+
+
+def beside(make: Maker, free: Maker, frames: int = 1_500) -> Record:
+    """A pan by `make`, of which the network without history would make what `free` makes."""
+    record, without = run(make, frames, "pan"), run(free, frames, "pan")
+    found = {f"{name}_f": without.series[f"{name}_y"] for name in rules.RATIOS}
+    for axis in "lab":
+        found[f"drift_{axis}"] = record.series[f"shift_{axis}"] - without.series[f"shift_{axis}"]
+    return changed(record, **found)
+
+
+def test_on_a_pan_places_that_are_drawn_less_exactly_are_no_drift() -> None:
+    to_the_teacher = failed(judge([run(uneven, 1_500, "pan")]))
+    assert {"start-end contrast", "colour drift"} <= to_the_teacher
+    assert failed(judge([beside(uneven, uneven)])) & {"start-end contrast", "colour drift"} == set()
+
+
+def test_on_a_pan_what_the_past_adds_is_drift() -> None:
+    def sick(n: int, *rest: Any) -> Array:
+        return uneven(n, *rest) * np.float32(1 - 0.2 * n / 1_500) + np.float32(0.2 * n / 1_500)
+
+    assert {"start-end contrast", "colour drift"} <= failed(judge([beside(sick, uneven)]))
+
+
+def test_on_a_pan_too_short_for_predictions_the_teacher_is_asked() -> None:
+    verdict = judge([beside(uneven, uneven, 240)])
+    assert gate(verdict, "start-end contrast").value == pytest.approx(
+        gate(judge([run(uneven, 240, "pan")]), "start-end contrast").value
+    )
+
+
 def test_warp_error_alone_falls_when_a_stream_collapses() -> None:
     sound, sick = run(healthy), run(collapse)
     assert mean(sick.series["e4_y"][-200:]) < 0.5 * mean(sound.series["e4_y"][-200:])

@@ -227,6 +227,16 @@ def test_a_teacher_whose_motion_is_followed_is_drawn_for_every_frame(source, mon
     assert drawn_by(replace(LOOP, input=source, frames=40), monkeypatch) == list(range(40))
 
 
+@pytest.mark.parametrize(("style", "is_beside"), [("ink", True), ("brush", True), ("ember", False)])
+def test_on_a_pan_the_prediction_without_history_is_measured_too(style, is_beside):
+    record = measured(replace(LOOP, style=style, input="pan", frames=12))
+    assert ("detail_f" in record.series) == is_beside
+    for name in ("detail_f", "entropy_f", "saturation_f", "lightness_f", "drift_l", "psnr_free"):
+        assert not is_beside or present(record, name) == [0, 10]
+    if is_beside:
+        assert np.isfinite(record.series["detail_y"][[0, 10]]).all()
+
+
 def test_else_the_teacher_is_drawn_for_the_frames_that_are_compared_and_those_before(monkeypatch):
     drawn = drawn_by(replace(LOOP, input="noise", frames=17), monkeypatch)
 

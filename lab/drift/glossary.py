@@ -63,7 +63,8 @@ _ENTRIES = (
         ("colour drift", "colour offset"),
         "‖mean(m − m_S) late − early‖ and ‖mean(m − m_S) late‖, m the mean colour in Oklab",
         "Drift is how far the mean colour has moved since the start, offset how far it is from the "
-        "teacher's at the end. In Oklab .02 is about what one sees.",
+        "teacher's at the end. In Oklab .02 is about what one sees. On a pan, where no place comes "
+        "twice, drift is against the prediction without history.",
     ),
     Entry(
         ("fidelity to no history",),
@@ -74,7 +75,9 @@ _ENTRIES = (
         ("start-end contrast",),
         "VDE = Σ w |R_i − R_1| / R_1 / Σ w over ten chunks, w = 11 − i, R the ratio to S",
         "Video drifting error, as FramePack has it: the worst of entropy, Laplacian energy, "
-        "saturation and mean lightness. It sees slow changes of any kind and does not say which.",
+        "saturation and mean lightness. It sees slow changes of any kind and does not say which. "
+        "On a pan R is the ratio to the prediction without history: places differ, and none "
+        "comes twice.",
     ),
     Entry(
         ("detail",),

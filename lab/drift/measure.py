@@ -113,8 +113,11 @@ class _Full(_Walk):
         super().__init__(run)
         self._input = stream.input
         style = by_name(run.style)
-        self._is_plain = not (style.textured or style.stateful)
         self._is_flowing = run.input in _FLOWING
+        is_plain = not (style.textured or style.stateful)
+        # a textured style's prediction has the texture too; flames need a past
+        is_new = run.input == "pan" and not style.stateful
+        self._is_predicted = self._is_flowing and (is_plain or is_new)
         self._teacher = _Teacher(run, stream, self.every)
         self._before: tuple[Array, Array | None] | None = None
 
@@ -130,8 +133,8 @@ class _Full(_Walk):
             figures |= self._likeness(shown, s, is_due)
             if is_event:
                 figures["psnr_ys"] = metrics.psnr(y, s)
-        if self._is_plain and self._is_flowing and n % (_RARE * self.every) == 0:
-            figures["psnr_free"] = metrics.psnr(y, self._teacher.free(shown))
+        if self._is_predicted and n % (_RARE * self.every) == 0:
+            figures |= metrics.beside(y, self._teacher.free(shown))
         self._before = y, s
         return figures
 

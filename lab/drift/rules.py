@@ -54,14 +54,17 @@ def colour(record: Record) -> Iterator[Finding]:
 
     The error of a network differs from place to place of the input, so that two
     windows differ without any drift: a loop that repeats to the bit for ever can
-    fail. Therefore the note says how far the colour moved at the same places.
+    fail. Therefore the note says how far the colour moved at the same places; and
+    where no place comes twice, it is how far the past moves it that is followed.
     """
     if "shift_l" not in record.series or record.run.frames < _SHORTEST:
         return
     shift = [record.series[f"shift_{axis}"] for axis in "lab"]
+    moved = [record.series[f"drift_{axis}"] for axis in "lab"] if _is_beside(record) else shift
     end = trends.late(record.run.frames)
     note = _alike(record, lambda early, late: trends.distance(shift, late, early))
-    yield Finding("colour drift", trends.distance(shift, end, trends.EARLY), high=0.01, note=note)
+    drift = trends.distance(moved, end, trends.EARLY)
+    yield Finding("colour drift", drift, high=0.01, note=note)
     if "psnr_ys" in record.series:  # a recording alone has no teacher to be off
         yield Finding("colour offset", trends.distance(shift, end), high=0.03)
 
@@ -77,11 +80,16 @@ def fidelity(record: Record) -> Iterator[Finding]:
 
 
 def contrast(record: Record) -> Iterator[Finding]:
-    """The video drifting error: the worst of four ratios to the teacher."""
+    """The video drifting error: the worst of four ratios to the teacher.
+
+    Where no place of the input comes twice, to the prediction without history: how
+    well a network does differs from place to place, and that is no drift.
+    """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
+    to = "f" if _is_beside(record) else "s"
     found = {
-        name: trends.contrast(record.series[f"{name}_y"], record.series[f"{name}_s"])
+        name: trends.contrast(record.series[f"{name}_y"], record.series[f"{name}_{to}"])
         for name in RATIOS
     }
     note = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
@@ -212,6 +220,12 @@ def _alike(record: Record, change: Callable[[slice, slice], float]) -> str:
         return ""
     late = slice(early.start + laps * LAP, early.stop + laps * LAP)
     return f"{change(early, late):.3g} at the same places of the lap"
+
+
+def _is_beside(record: Record) -> bool:
+    """Return whether start and end are compared by the prediction without history."""
+    is_known = "entropy_f" in record.series and record.run.frames >= _PREDICTED
+    return record.run.input == "pan" and is_known
 
 
 def _interval(slope: trends.Slope) -> str:

@@ -24,7 +24,7 @@ from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.errors import SinkError
 from lsd.stages.models import weights
 
-VERSION = 3  # raise it when a run is made or measured differently: kept runs are made anew
+VERSION = 4  # raise it when a run is made or measured differently: kept runs are made anew
 _QUALITY = 92  # of the JPEGs that sheets are kept as
 _UNFINISHED = ".tmp"
 _ABANDONED_S = 60.0  # no run takes that long to write
