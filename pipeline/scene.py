@@ -12,7 +12,8 @@ from lsd.pipeline.frame import Size
 from lsd.pipeline.ladder import Rung, rungs_for, useful
 from lsd.pipeline.load import Load
 
-# Whole frames in ms by pixels, one denoise step, one after the other: README.md, "Speed".
+# Whole frames in ms by pixels, one denoise step, one after the other: README.md, "Speed", the
+# older processor with bf16.
 _FRAME_MS = ((128 * 128, 7.1), (256 * 256, 16.4), (384 * 384, 28.7), (512 * 512, 48.4))
 _NETWORK_MS = 8.3  # of it at 256x256; grows with the pixels
 _STEP_MS = 6.0  # a further step at 256x256, measured 3 to 8; grows likewise
