@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lsd.pipeline.ladder import MOST_REUSED
 from lsd.pipeline.scene import Scene, quality_of
 from lsd.pipeline.scheduler import STILL_PX, Plan, most_similar
+from lsd.pipeline.simulation import Unheeding
 
 
 class _State(NamedTuple):
@@ -66,7 +67,7 @@ def optimum(scene: Scene) -> Optimum:
     return Optimum(best.gained, _unwound(best))
 
 
-class Foreseen:
+class Foreseen(Unheeding):
     """Carries a schedule out; a policy of the simulation.
 
     Args:
@@ -89,15 +90,6 @@ class Foreseen:
     def begin(self, now_ns: int, deadline_ns: int, motion_px: float | None) -> Plan:
         place = next(self._admitted)
         return Plan(place, self._scene.rungs[place], now_ns, "held")
-
-    def may_go_on(self, now_ns: int, deadline_ns: int, step_ns: int, rest_ns: int = 0) -> bool:
-        return True
-
-    def finish(self, now_ns: int, steps: int | None = None) -> None:
-        pass
-
-    def emitted(self, now_ns: int, finished_ns: int) -> None:
-        pass
 
 
 class _Frame:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
-from lsd.pipeline.errors import LsdError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.report import Report, render_table, summary
 from lsd.pipeline.runner import Runner
 from lsd.pipeline.terminal import print_json, say, tell
-from lsd.pipeline.watch import Signals, follow
+from lsd.pipeline.watch import see_through
 
 _PIPE_WIDTH = 120
 
@@ -45,23 +43,12 @@ def run_pipeline(
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     if verbosity >= 0:
         say(headline(config))
-    signals = Signals(runner)
-    failure = None
-    code = 0
-    try:
-        code = follow(runner, Progress(sys.stderr, is_quiet=verbosity < 0), signals)
-    except LsdError as error:
-        if not signals.has_started:
-            raise
-        failure = error
-    _report(config, runner, as_json=as_json, verbosity=verbosity)
-    if runner.status().is_running:
-        # A stage never returned: the interpreter's own end might wait for it, or crash under it.
-        sys.stdout.flush()
-        os._exit(code)
-    if failure is not None:
-        raise failure
-    return code
+    progress = Progress(sys.stderr, is_quiet=verbosity < 0)
+    return see_through(
+        runner,
+        progress,
+        lambda: _report(config, runner, as_json=as_json, verbosity=verbosity),
+    )
 
 
 def headline(config: PipelineConfig) -> str:

@@ -33,7 +33,20 @@ class Policy(Protocol):
     def emitted(self, now_ns: int, finished_ns: int) -> None: ...
 
 
-class Uncontrolled:
+class Unheeding:
+    """The part of a policy that learns nothing from what happens."""
+
+    def may_go_on(self, now_ns: int, deadline_ns: int, step_ns: int, rest_ns: int = 0) -> bool:
+        return True
+
+    def finish(self, now_ns: int, steps: int | None = None) -> None:
+        pass
+
+    def emitted(self, now_ns: int, finished_ns: int) -> None:
+        pass
+
+
+class Uncontrolled(Unheeding):
     """Makes every frame on the best rung, as if there were no budget.
 
     Args:
@@ -50,15 +63,6 @@ class Uncontrolled:
 
     def begin(self, now_ns: int, deadline_ns: int, motion_px: float | None) -> Plan:
         return Plan(0, self._best, now_ns, "held")
-
-    def may_go_on(self, now_ns: int, deadline_ns: int, step_ns: int, rest_ns: int = 0) -> bool:
-        return True
-
-    def finish(self, now_ns: int, steps: int | None = None) -> None:
-        pass
-
-    def emitted(self, now_ns: int, finished_ns: int) -> None:
-        pass
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsd.pipeline.errors import ConfigError, LsdError, SinkError
+from lsd.pipeline.errors import ConfigError, SinkError
 from lsd.pipeline.terminal import print_json, reported, say, tell
 
 if TYPE_CHECKING:
@@ -101,30 +101,16 @@ def _run(
     from lsd.pipeline.launch import build_runner
     from lsd.pipeline.progress import Progress
     from lsd.pipeline.run_command import headline
-    from lsd.pipeline.watch import Signals, follow
+    from lsd.pipeline.watch import see_through
 
     keep_freed_memory()
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     say(headline(config))
-    signals = Signals(runner)
-    failure, code = None, 0
-    try:
-        code = follow(runner, Progress(sys.stderr), signals)
-    except LsdError as error:
-        if not signals.has_started:
-            raise
-        failure = error
-    try:
-        _tell(config, runner, output, target, as_json=as_json)
-    except SinkError as error:
-        failure = failure or error  # what went wrong first is what is told
-    if runner.status().is_running:
-        # A stage never returned: the interpreter's own end might wait for it, or crash under it.
-        sys.stdout.flush()
-        os._exit(code)
-    if failure is not None:
-        raise failure
-    return code
+    return see_through(
+        runner,
+        Progress(sys.stderr),
+        lambda: _tell(config, runner, output, target, as_json=as_json),
+    )
 
 
 def _tell(

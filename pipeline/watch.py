@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from lsd.pipeline.errors import LsdError
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.runner import Runner
 from lsd.pipeline.terminal import EXIT_INTERRUPTED, say
@@ -81,6 +83,42 @@ def follow(runner: Runner, progress: Progress, signals: Signals) -> int:
         finally:
             progress.finish(runner.status())
     return EXIT_INTERRUPTED if signals.is_interrupted else 0
+
+
+def see_through(runner: Runner, progress: Progress, report: Callable[[], None]) -> int:
+    """Follow `runner` to its end and report on it, also when it failed on the way.
+
+    Args:
+        runner: not started yet.
+        progress: where it shows how it goes.
+        report: what is told at the end; may raise as well.
+
+    Returns:
+        The exit code, as of `follow`.
+
+    Raises:
+        LsdError: the run could not start (nothing is reported), or failed; or the report did.
+            What went wrong first is what is told.
+    """
+    signals = Signals(runner)
+    failure, code = None, 0
+    try:
+        code = follow(runner, progress, signals)
+    except LsdError as error:
+        if not signals.has_started:
+            raise
+        failure = error
+    try:
+        report()
+    except LsdError as error:
+        failure = failure or error
+    if runner.status().is_running:
+        # A stage never returned: the interpreter's own end might wait for it, or crash under it.
+        sys.stdout.flush()
+        os._exit(code)
+    if failure is not None:
+        raise failure
+    return code
 
 
 def _wait(runner: Runner, progress: Progress, signals: Signals) -> None:

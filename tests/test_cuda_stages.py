@@ -17,14 +17,15 @@ from lsd.kernels.card import Card
 from lsd.kernels.staging import Upload
 from lsd.kernels.streams import Event
 from lsd.pipeline.errors import KernelError
-from lsd.pipeline.frame import FrameFlag
+from lsd.pipeline.frame import FrameFlag, Size
 from lsd.stages.blend import Blend
 from lsd.stages.diffusion import Diffusion
 from lsd.stages.memory import Memory
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE
 from lsd.stages.models.on_card import TorchBlend, TorchUNet
-from lsd.stages.place import OnCard, place_of
+from lsd.stages.place import Host, OnCard, place_of
+from lsd.stages.rehearsal import rehearse
 
 WEIGHT = np.full((1, 1, 32, 32), 0.5, np.float32)
 
@@ -256,6 +257,30 @@ def test_every_step_of_a_schedule_has_its_own_coefficients(card):
 
 
 # What may go wrong around them
+
+
+def test_a_card_that_is_closed_lets_what_is_queued_run(card):
+    board = Card("cuda:0")
+    with board.working():
+        ops.scaled(constant(smooth(1).numpy()), 2.0)
+    before = len(card.executed)
+    board.close()
+    assert len(card.executed) == before + 1
+    assert card.violations == []
+
+
+def test_a_rehearsal_goes_without_history_and_with_it():
+    seen = []
+
+    class Notes(TinyDenoiser):
+        def __call__(self, x, sigma, frame, history, style, estimate=None):
+            seen.append(history is not None)
+            return super().__call__(x, sigma, frame, history, style, estimate)
+
+    denoiser = Notes(*map(torch.from_numpy, FILM))
+    shown = rehearse(Host(), denoiser, Size(64, 64), torch.zeros(1, STYLE_SIZE), 1)
+    assert seen == [False, True]
+    assert shown.shape == (64, 64, 3)
 
 
 def test_a_place_waits_for_what_reads_its_uploads(place, card):

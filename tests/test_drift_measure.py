@@ -237,6 +237,12 @@ def test_on_a_pan_the_prediction_without_history_is_measured_too(style, is_besid
         assert np.isfinite(record.series["detail_y"][[0, 10]]).all()
 
 
+def test_where_places_come_again_the_prediction_is_only_compared():
+    series = measured(replace(LOOP, style="ink", frames=12)).series
+    assert "psnr_free" in series
+    assert "detail_f" not in series
+
+
 def test_else_the_teacher_is_drawn_for_the_frames_that_are_compared_and_those_before(monkeypatch):
     drawn = drawn_by(replace(LOOP, input="noise", frames=17), monkeypatch)
 

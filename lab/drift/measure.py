@@ -116,8 +116,8 @@ class _Full(_Walk):
         self._is_flowing = run.input in _FLOWING
         is_plain = not (style.textured or style.stateful)
         # a textured style's prediction has the texture too; flames need a past
-        is_new = run.input == "pan" and not style.stateful
-        self._is_predicted = self._is_flowing and (is_plain or is_new)
+        self._is_beside = run.input == "pan" and not style.stateful
+        self._is_predicted = self._is_flowing and (is_plain or self._is_beside)
         self._teacher = _Teacher(run, stream, self.every)
         self._before: tuple[Array, Array | None] | None = None
 
@@ -134,7 +134,10 @@ class _Full(_Walk):
             if is_event:
                 figures["psnr_ys"] = metrics.psnr(y, s)
         if self._is_predicted and n % (_RARE * self.every) == 0:
-            figures |= metrics.beside(y, self._teacher.free(shown))
+            free = self._teacher.free(shown)
+            figures["psnr_free"] = metrics.psnr(y, free)
+            if self._is_beside:
+                figures |= metrics.beside(y, free)
         self._before = y, s
         return figures
 
