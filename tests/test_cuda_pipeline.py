@@ -255,6 +255,14 @@ def test_a_card_that_was_asked_for_and_fails_on_the_way_ends_the_run(card, tmp_p
         made.wait(60)
 
 
+def test_after_a_fallback_at_the_start_the_report_names_each_output_once(card, tmp_path):
+    card.set_version(11080)
+    made = runner(tmp_path, "auto", TINY)
+    made.start()
+    assert made.wait(60)
+    assert made.report().facts["outputs"].count("%03d") == 1
+
+
 def test_a_card_that_was_asked_for_is_not_left(card, tmp_path):
     card.fail("cuModuleLoadDataEx", 222)
     made = runner(tmp_path, "cuda:0", TINY)
@@ -333,9 +341,9 @@ def test_a_card_that_refuses_once_loses_no_frame_and_gives_its_memory_back(card,
 
 
 @pytest.mark.parametrize("on_error", ["skip", "stop"])
-@pytest.mark.parametrize("at", [4, FRAMES - 1])
+@pytest.mark.parametrize(("at", "frames"), [(4, 20), (FRAMES - 1, FRAMES)])
 def test_a_card_that_fails_in_the_outputs_thread_is_left_too(
-    card, tmp_path, monkeypatch, on_error, at
+    card, tmp_path, monkeypatch, on_error, at, frames
 ):
     real, seen = Download.fetch, []
 
@@ -346,11 +354,13 @@ def test_a_card_that_fails_in_the_outputs_thread_is_left_too(
         return real(self, picture, ready)
 
     monkeypatch.setattr(Download, "fetch", failing)
-    made = runner(tmp_path, "auto", TINY, on_error=on_error)
+    length = {"stages.capture.input": f"test://moving?frames={frames}"}
+    made = runner(tmp_path, "auto", TINY, on_error=on_error, **length)
     made.start()
     assert made.wait(60)
     counts, told = made.report().counts, made.status().messages
-    assert counts.captured == counts.emitted + counts.failed == FRAMES
+    assert counts.captured == counts.emitted + counts.failed == frames
+    assert counts.failed <= 8, "what was on its way on the card; the compute loop has left it too"
     assert len(told) == 1
     assert told[0] == "cuda:0 is not used, the CPU computes: no more"
     assert len(list(tmp_path.glob("*.png"))) == counts.emitted >= at - 1

@@ -124,6 +124,18 @@ def test_picture_that_is_not_finite_measures_as_a_black_one(name: str) -> None:
     assert metrics.figures(**lost) == pytest.approx(metrics.figures(**black), rel=1e-6)
 
 
+def test_a_prediction_beside_the_output_is_measured_as_the_output_is() -> None:
+    y, free = random_picture(1), random_picture(2)
+    found = metrics.beside(y, free)
+    alone = metrics.figures(free)
+    assert {f"{name[:-2]}_y": v for name, v in found.items() if name.endswith("_f")} == (
+        pytest.approx(alone, rel=1e-6)
+    )
+    shift = metrics.figures(y, free)
+    for axis in "lab":
+        assert found[f"drift_{axis}"] == pytest.approx(shift[f"shift_{axis}"], abs=1e-6)
+
+
 def test_figures_without_teacher_or_input_are_those_of_the_output() -> None:
     y = random_picture(1)
     alone, whole = metrics.figures(y), metrics.figures(y, y, y)
