@@ -256,7 +256,7 @@ def test_a_card_that_was_asked_for_and_fails_on_the_way_ends_the_run(card, tmp_p
 
 
 def test_after_a_fallback_at_the_start_the_report_names_each_output_once(card, tmp_path):
-    card.set_version(11080)
+    card.fail("cuModuleLoadDataEx", 222)  # the outputs are open by then
     made = runner(tmp_path, "auto", TINY)
     made.start()
     assert made.wait(60)
