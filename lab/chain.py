@@ -11,6 +11,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsd.kernels.card import Card
+from lsd.kernels.driver import copy_in, copy_out, pinned
+from lsd.kernels.plans.buffers import layout_of
 from lsd.pipeline.clock import MonotonicClock
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.errors import LsdError
@@ -37,8 +44,8 @@ class Chain:
     """All stages of `config` but the sink, opened file to file; a context manager.
 
     Args:
-        config: a validated pipeline; its `live`, its outputs and its device have no say: what is
-            measured is the CPU's pictures.
+        config: a validated pipeline; its `live` and its outputs have no say. Pictures are made
+            on the CPU, unless it insists on a card (`cuda:N`).
         registry: where stage kinds come from; by default, what is installed.
         only_source: open nothing behind the source; `read` works, `advance` does not.
 
@@ -59,7 +66,7 @@ class Chain:
             size=config.size,
             rate_hz=config.rate_hz,
             live=False,
-            device="cpu",
+            device="cpu" if config.device == "auto" else config.device,
             clock=MonotonicClock(),
             params=params.snapshot(),
         )
@@ -102,6 +109,8 @@ class Chain:
     def advance(self, captured: Captured) -> Frame | None:
         """Take one picture through all stages; None where one of them returned none.
 
+        The frame's picture lies on the host, wherever it was made.
+
         Args:
             captured: the picture; `discontinuity` cuts it off from those before.
 
@@ -123,15 +132,15 @@ class Chain:
         )
         self._seq += 1
         flight = self._loop.advance(Flight(frame, self._epoch, now_ns))
-        return None if flight is None else flight.frame
+        return None if flight is None else self._landed(flight.frame)
 
-    def disturb(self, picture: Picture) -> None:
+    def disturb(self, picture: Tensor) -> None:
         """Replace, once, the picture that comes back to the next frame as the past.
 
         Args:
-            picture: as the fed-back stage makes it; nothing happens where there is no past.
+            picture: float32 [1, 3, H, W]; nothing happens where there is no past.
         """
-        self._loop.disturb(picture)
+        self._loop.disturb(self._sent(picture))
 
     def set(self, stage: str, **changes: Any) -> None:
         """Change live options of a stage from the next frame on.
@@ -152,6 +161,35 @@ class Chain:
             if isinstance(stage, Described):
                 facts = {**stage.describe(), **facts}
         return facts
+
+    def _landed(self, frame: Frame) -> Frame:
+        if frame.ready is None:
+            return frame
+        card, data = self._card, frame.data
+        host = pinned(tuple(data.shape), np.float32)
+        copy_out(host, layout_of("picture", data).address, card.compute.handle)
+        card.compute.synchronize()
+        return replace(frame, data=torch.from_numpy(host.copy()), ready=None)
+
+    def _sent(self, picture: Tensor) -> Picture:
+        """Bring a picture to where those of the stream lie."""
+        if self._session.stage_context.device == "cpu":
+            return picture
+        card = self._card
+        memory = card.lane.memory
+        assert memory is not None
+        host = pinned(tuple(picture.shape), np.float32)
+        host[...] = picture.numpy()
+        there: Picture = memory.fresh(host.shape, host.dtype)
+        copy_in(layout_of("picture", there).address, host, card.compute.handle)
+        card.compute.synchronize()
+        return there
+
+    @property
+    def _card(self) -> Card:
+        card: Card = self._session.stage_context.shared["card"]
+        card.device.activate()
+        return card
 
     def _close(self) -> None:
         for stage in reversed(self._stages):

@@ -64,12 +64,13 @@ class Durations:
 
 
 class StageDurations:
-    """What one stage cost, and how long frames stood in front of it."""
+    """What one stage cost, on a card too, and how long frames stood in front of it."""
 
     def __init__(self, warmup_frames: int) -> None:
         self.frames = 0
         self.service = Durations(warmup_frames)
         self.wait = Durations(warmup_frames)
+        self.on_card = Durations(warmup_frames)
 
     def record(self, seq: int, ready_ns: int, start_ns: int, end_ns: int) -> None:
         """Add one frame: the wait from ready to start, the service from start to end."""

@@ -16,7 +16,7 @@ from lsd.pipeline.trace import Recording, Span
 Event = dict[str, Any]
 
 _PROCESS = 1
-_CAPTURE, _COMPUTE, _OUTPUT = 1, 2, 3
+_CAPTURE, _COMPUTE, _OUTPUT, _CARD = 1, 2, 3, 4
 _TRACKS = {_CAPTURE: "capture", _COMPUTE: "compute", _OUTPUT: "output"}
 IN_FLIGHT = "in flight"
 
@@ -38,6 +38,7 @@ def trace_events(recording: Recording, title: str) -> list[Event]:
     """
     timed = [
         *_spans(recording),
+        *_card_spans(recording),
         *_instants(recording),
         *_depths(recording),
         *_in_flight(recording),
@@ -47,12 +48,13 @@ def trace_events(recording: Recording, title: str) -> list[Event]:
     timed.sort(key=lambda event: event["ts"])
     for event in timed:
         event["ts"] = (event["ts"] - zero_ns) / 1000
-    return [*_names(title), *timed]
+    tracks = _TRACKS | ({_CARD: "card"} if recording.on_card else {})
+    return [*_names(title, tracks), *timed]
 
 
-def _names(title: str) -> Iterator[Event]:
+def _names(title: str, tracks: dict[int, str]) -> Iterator[Event]:
     yield _meta("process_name", 0, {"name": title})
-    for track, name in _TRACKS.items():
+    for track, name in tracks.items():
         yield _meta("thread_name", track, {"name": name})
         yield _meta("thread_sort_index", track, {"sort_index": track})
 
@@ -88,6 +90,20 @@ def _spans(recording: Recording) -> Iterator[Event]:
                 # Without "e", a finish would bind to the next span of its track.
                 bound = {"bp": "e"} if phase == "f" else {}
                 yield {"ph": phase, "name": "frame", "cat": "frame", "id": seq, **at, **bound}
+
+
+def _card_spans(recording: Recording) -> Iterator[Event]:
+    for span in recording.on_card:
+        yield {
+            "ph": "X",
+            "name": span.stage,
+            "cat": "card",
+            "ts": span.start_ns,
+            "pid": _PROCESS,
+            "tid": _CARD,
+            "dur": (span.end_ns - span.start_ns) / 1000,
+            "args": {"frame": span.seq},
+        }
 
 
 def _instants(recording: Recording) -> Iterator[Event]:

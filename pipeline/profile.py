@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from lsd.pipeline.trace import Recording, Span
+from lsd.pipeline.trace import CardSpan, Recording, Span
 
 # In thousandths, so that ranks are whole numbers.
 _PERMILLES = (500, 950, 990, 999)
@@ -38,12 +38,14 @@ class StageProfile:
     Attributes:
         wait: from when a frame could have been started on to the start.
         service: from the start to the end.
+        on_card: how long a card worked for it; none where there is no card.
         age: from the frame's capture to the end.
         slack: from the end to the frame's deadline, negative behind it; none file to file.
     """
 
     wait: Quantiles
     service: Quantiles
+    on_card: Quantiles
     age: Quantiles
     slack: Quantiles
 
@@ -52,6 +54,7 @@ class StageProfile:
             "frames": self.service.count,
             "wait_ms": self.wait.to_json(),
             "service_ms": self.service.to_json(),
+            **({"on_card_ms": self.on_card.to_json()} if self.on_card.count else {}),
             "age_ms": self.age.to_json(),
             "slack_ms": self.slack.to_json(),
         }
@@ -92,12 +95,16 @@ def profile_of(recording: Recording, warmup_frames: int = 0) -> Profile:
     for span in recording.spans:
         if span.seq >= warmup_frames:
             spans[span.stage].append(span)
+    on_card: dict[str, list[CardSpan]] = {name: [] for name in recording.names}
+    for each in recording.on_card:
+        if each.seq >= warmup_frames:
+            on_card[each.stage].append(each)
     captured = {each.seq: each.captured_ns for each in recording.admissions}
     deadlines = {
         each.seq: each.deadline_ns for each in recording.admissions if each.deadline_ns is not None
     }
     return Profile(
-        stages={name: _stage(spans[name], captured, deadlines) for name in stages},
+        stages={name: _stage(spans[name], on_card[name], captured, deadlines) for name in stages},
         read=quantiles(span.end_ns - span.start_ns for span in spans[read]),
         gap=quantiles(later - earlier for earlier, later in pairwise(_emissions(recording))),
     )
@@ -113,7 +120,10 @@ def quantiles(durations_ns: Iterable[int]) -> Quantiles:
 
 
 def _stage(
-    spans: Sequence[Span], captured: dict[int, int], deadlines: dict[int, int]
+    spans: Sequence[Span],
+    on_card: Sequence[CardSpan],
+    captured: dict[int, int],
+    deadlines: dict[int, int],
 ) -> StageProfile:
     # The ring may have lost a frame's admission and kept its later spans.
     ages = [span.end_ns - captured[span.seq] for span in spans if span.seq in captured]
@@ -121,6 +131,7 @@ def _stage(
     return StageProfile(
         wait=quantiles(span.start_ns - span.ready_ns for span in spans),
         service=quantiles(span.end_ns - span.start_ns for span in spans),
+        on_card=quantiles(span.end_ns - span.start_ns for span in on_card),
         age=quantiles(ages),
         slack=_ranked(sorted(slacks, reverse=True)),  # a short one is a bad one
     )

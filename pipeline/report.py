@@ -24,11 +24,13 @@ class StageReport:
         frames: all frames that the stage worked on, those of the warm-up too.
         service: from the start of the work on a frame to its end.
         wait: from when a frame could have been started on to the start.
+        on_card: how long a card worked for it; empty where there is none.
     """
 
     frames: int
     service: Percentiles
     wait: Percentiles
+    on_card: Percentiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Report:
                     "service_ms": _json(stage.service),
                     "wait_ms": _json(stage.wait),
                     "frames": stage.frames,
+                    **({"on_card_ms": _json(stage.on_card)} if stage.on_card.count else {}),
                 }
                 for name, stage in self.stages.items()
             },
@@ -127,6 +130,7 @@ def make_report(session: Session, facts: Mapping[str, str | int]) -> Report:
                 frames=durations.frames,
                 service=durations.service.percentiles(warmup=is_short),
                 wait=durations.wait.percentiles(warmup=is_short),
+                on_card=durations.on_card.percentiles(warmup=is_short),
             )
             for name, durations in recorder.stages.items()
         },
@@ -152,12 +156,15 @@ def render_table(report: Report) -> RenderableType:
 
     table = Table(title="time per frame (ms)", title_justify="left")
     table.add_column("stage")
-    for column in ("frames", "p50", "p95", "p99", "wait p50", "wait p95", "wait p99"):
+    with_card = any(stage.on_card.count for stage in report.stages.values())
+    columns = ("frames", "p50", "p95", "p99", "wait p50", "wait p95", "wait p99")
+    for column in (*columns, *(("card p50", "card p99") if with_card else ())):
         table.add_column(column, justify="right")
     table.add_column("")
     longest = max((stage.service.p50 or 0.0 for stage in report.stages.values()), default=0.0)
     for name, stage in report.stages.items():
-        times = (*_triple(stage.service), *_triple(stage.wait))
+        on_card = (stage.on_card.p50, stage.on_card.p99) if with_card else ()
+        times = (*_triple(stage.service), *_triple(stage.wait), *on_card)
         share = (stage.service.p50 or 0.0) / longest if longest else 0.0
         table.add_row(name, str(stage.frames), *map(ms, times), bar(share))
     return Group(table, summary(report))

@@ -73,6 +73,11 @@ class Recorder:
         self.trace.record(place, seq, ready_ns, start_ns, end_ns)
         self.stages[self.trace.names[place]].record(seq, ready_ns, start_ns, end_ns)
 
+    def on_card(self, stage: str, seq: int, start_ns: int, end_ns: int) -> None:
+        """Record that a card has worked on a frame for a stage; a frame or more later."""
+        self.trace.on_card(stage, seq, start_ns, end_ns)
+        self.stages[stage].on_card.record(seq, end_ns - start_ns)
+
     def admit(self, frame: Frame, start_ns: int) -> None:
         """Record that the source, asked at `start_ns`, gave the picture of `frame`."""
         seq, captured_ns = frame.seq, frame.captured_ns
@@ -122,6 +127,7 @@ class Session:
         self.inbox: Link[Flight] = Link(links[0].capacity, links[0].policy or "block")
         self.outbox: Link[Flight] = Link(links[-1].capacity, "block")
         self.recorder = _recorder(graph, settings.warmup_frames)
+        self.stage_context.on_card = self.recorder.on_card
         self._links = (self.inbox, self.outbox)
         self.started_ns = self.clock.now_ns()
         self.error: BaseException | None = None

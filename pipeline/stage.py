@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -27,6 +27,8 @@ class Context:
         stopping: set when the run ends; a stage that waits must wait on this.
         counters: (stage, event) -> how often; for guards, reconnects, resets.
         shared: what the stages of a run have in common, by name; the card, for one.
+        on_card: is told how long a stage's work on a frame took on a card: stage, seq, start
+            and end by the clock.
         warn: prints one line for the user, at most once per text.
     """
 
@@ -40,6 +42,7 @@ class Context:
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
     shared: dict[str, Any] = field(default_factory=dict)
+    on_card: Callable[[str, int, int, int], None] = lambda stage, seq, start_ns, end_ns: None
 
     def warn(self, text: str) -> None:
         """Report `text` to the user once; the runner prints what is new."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 _RECORD = struct.Struct("<IHHqqq")
 
 # A slot of kind 0 has not been written yet.
-_SPAN, _ADMISSION, _DROP, _FAILURE, _REPEAT, _DEPTH = range(1, 7)
+_SPAN, _ADMISSION, _DROP, _FAILURE, _REPEAT, _DEPTH, _ON_CARD = range(1, 8)
 _NO_DEADLINE = -(2**63)
 
 
@@ -30,6 +30,15 @@ class Span(NamedTuple):
     stage: str
     seq: int
     ready_ns: int
+    start_ns: int
+    end_ns: int
+
+
+class CardSpan(NamedTuple):
+    """What a card did on one frame for one stage, by the host's clock."""
+
+    stage: str
+    seq: int
     start_ns: int
     end_ns: int
 
@@ -90,6 +99,7 @@ class Recording:
     failures: list[Failure]
     repeats: list[Repeat]
     depths: list[Depth]
+    on_card: list[CardSpan]
 
 
 class Trace:
@@ -132,6 +142,10 @@ class Trace:
         """Keep one span; `stage` is the place in `names`, `seq` is kept modulo 2**32."""
         self._write(_SPAN, stage, seq, ready_ns, start_ns, end_ns)
 
+    def on_card(self, stage: str, seq: int, start_ns: int, end_ns: int) -> None:
+        """Keep how long a card worked on frame `seq` for the stage, one of `names`."""
+        self._write(_ON_CARD, self._stage_places[stage], seq, start_ns, end_ns)
+
     def admit(self, seq: int, captured_ns: int, deadline_ns: int | None) -> None:
         """Keep that frame `seq` was let in."""
         due_ns = _NO_DEADLINE if deadline_ns is None else deadline_ns
@@ -163,7 +177,7 @@ class Trace:
 
     def recording(self) -> Recording:
         """Return all that is kept; may be called while others record."""
-        found = Recording(self.names, self.links, [], [], [], [], [], [])
+        found = Recording(self.names, self.links, [], [], [], [], [], [], [])
         for seq, place, kind, a, b, c in _RECORD.iter_unpack(bytes(self._ring)):
             if kind == _SPAN:
                 found.spans.append(Span(self.names[place], seq, a, b, c))
@@ -177,10 +191,13 @@ class Trace:
                 found.repeats.append(Repeat(a, b))
             elif kind == _DEPTH:
                 found.depths.append(Depth(self.links[place], a, b))
+            elif kind == _ON_CARD:
+                found.on_card.append(CardSpan(self.names[place], seq, a, b))
         found.spans.sort(key=lambda span: (span.end_ns, span.start_ns))
         found.admissions.sort(key=lambda admission: admission.captured_ns)
         found.drops.sort(key=lambda drop: drop.at_ns)
         found.failures.sort(key=lambda failure: failure.at_ns)
         found.repeats.sort(key=lambda repeat: repeat.at_ns)
         found.depths.sort(key=lambda depth: depth.at_ns)
+        found.on_card.sort(key=lambda span: (span.end_ns, span.start_ns))
         return found

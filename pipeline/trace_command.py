@@ -179,6 +179,11 @@ def profile_table(profile: Profile) -> RenderableType:
     for name, stage in stages.items():
         row("service", name, stage.service, longest)
     table.add_section()
+    if any(stage.on_card.count for stage in stages.values()):
+        for name, stage in stages.items():
+            if stage.on_card.count:
+                row("on card", name, stage.on_card, longest)
+        table.add_section()
     for name, stage in stages.items():
         row("age", name, stage.age)
     table.add_section()

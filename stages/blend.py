@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import ClassVar, Literal
 
 import torch
@@ -14,7 +15,7 @@ from lsd.pipeline.stage import Context
 from lsd.stages.models import engines
 from lsd.stages.models.blendnet import MAX_WEIGHT
 from lsd.stages.models.denoiser import default_threads
-from lsd.stages.models.on_card import Weigher, weigher_on
+from lsd.stages.models.on_card import TorchBlend, Weigher, weigher_on
 from lsd.stages.past import history_of
 from lsd.stages.place import Host, OnCard, place_of
 
@@ -48,7 +49,7 @@ class Blend:
 
     def open(self, context: Context) -> None:
         """Compile the blend's network for the pipeline's size."""
-        self._place = place_of(context)
+        self._place = place_of(context, self.name)
         if self._given is not None:
             self._weigh = self._given
         elif isinstance(self._place, OnCard):
@@ -68,7 +69,7 @@ class Blend:
         amount = frame.params.of(self.name, BlendOptions).amount
         untouched = frame.flags & (FrameFlag.PASSTHROUGH | FrameFlag.REPLACED)
         source, motion = frame.inputs
-        with self._place.working():
+        with self._place.working(frame.seq):
             if previous is None or motion is None or untouched or amount == 0.0:
                 return self._place.made(frame, ops.clamped(frame.data))
             history = history_of(frame, previous) if frame.history is None else frame.history
@@ -96,8 +97,11 @@ class Blend:
     def close(self) -> None:
         """Release the network."""
         place, self._place = self._place, Host()
-        self._weigh = self._given
-        place.close()
+        weigh, self._weigh = self._weigh, self._given
+        with ExitStack() as closing:  # backwards, and the network whatever becomes of the card
+            if isinstance(weigh, TorchBlend):
+                closing.callback(weigh.close)
+            closing.callback(place.close)
 
 
 def _weigher(size: Size) -> Weigher:

@@ -109,7 +109,7 @@ class Diffusion:
         if not chosen and any(name not in options.prompt.lower() for name in self._mix):
             mix = ", ".join(f"{name} {share:.2f}" for name, share in self._mix.items())
             context.warn(f"{self.name}: the prompt {options.prompt!r} is taken as {mix}")
-        self._place = place_of(context, self._fields())
+        self._place = place_of(context, self.name, self._fields())
         if isinstance(self._place, OnCard):
             self._denoiser = denoiser_on(self._place.card, context.size, self._given)
             self._rehearse(options)
@@ -132,7 +132,7 @@ class Diffusion:
         if denoiser is None:
             raise StageError(f"stage {self.name!r}: process before open")
         field = self._advance(options.seed, frame, rests=not has_texture(style))
-        with self._place.working():
+        with self._place.working(frame.seq):
             frame, given = self._place.send(frame, field=field, style=style)
             if options.bypass:
                 data = ops.frame_to_tensor(frame.inputs.source)

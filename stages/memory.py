@@ -46,7 +46,7 @@ class Memory:
     def open(self, context: Context) -> None:
         """Begin with a settled picture."""
         self._context = context
-        self._place = place_of(context)
+        self._place = place_of(context, self.name)
         self._place.rehearse(self._rehearse)
         self.reset()
 
@@ -70,7 +70,7 @@ class Memory:
         if frame.flags & FrameFlag.PASSTHROUGH or not options.guards:
             return frame
         limits = guards.limits(frame.source, self._change(frame, previous))
-        with self._place.working():
+        with self._place.working(frame.seq):
             if previous is None:
                 good, last = ops.frame_to_tensor(frame.inputs.source), None
             else:

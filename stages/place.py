@@ -8,9 +8,10 @@ about a picture comes a frame late, as nobody waits for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from lsd.kernels import ops
 from lsd.kernels.card import Card
 from lsd.kernels.driver import zero
 from lsd.kernels.staging import Download, Fields, Form, Reader, Ticket, Upload
+from lsd.kernels.stopwatch import Stopwatch
 from lsd.pipeline.errors import KernelError
 from lsd.pipeline.frame import Frame, FrameFlag, Inputs, Picture
 from lsd.pipeline.stage import Context
@@ -31,8 +33,12 @@ _VERDICT = (4,), np.uint32  # what the guard's kernel writes: the code, and padd
 class Host:
     """Pictures are torch tensors, and what an op returns is there."""
 
-    def working(self) -> AbstractContextManager[None]:
-        """Return the context in which ops on a frame's pictures are called."""
+    def working(self, seq: int | None = None) -> AbstractContextManager[None]:
+        """Return the context in which ops on a frame's pictures are called.
+
+        Args:
+            seq: the frame's, whose time on a card is told; None: it is no frame of the stream.
+        """
         return nullcontext()
 
     def send(self, frame: Frame, **planes: Picture) -> tuple[Frame, dict[str, Any]]:
@@ -78,11 +84,12 @@ class OnCard(Host):
 
     Args:
         context: the run's.
+        stage: whose pictures; its name tells its times from others'.
         fields: what `send` takes beside source and motion: name -> (shape, dtype).
     """
 
-    def __init__(self, context: Context, fields: Fields | None) -> None:
-        self._context = context
+    def __init__(self, context: Context, stage: str, fields: Fields | None) -> None:
+        self._context, self._stage = context, stage
         self.card = _shared_card(context)
         width, height = context.size
         inputs: dict[str, Form] = {
@@ -97,10 +104,19 @@ class OnCard(Host):
                 self.upload = Upload(inputs | dict(fields), self.card.lane)
                 undo.callback(self.upload.close)
             self._reader = Reader(self.card.lane, _VERDICT)
+            undo.callback(self._reader.close)
+            tell = partial(context.on_card, stage)
+            self._stopwatch = Stopwatch(self.card.lane, context.clock.now_ns, tell)
             undo.pop_all()
 
-    def working(self) -> AbstractContextManager[None]:
-        return self.card.working()
+    @contextmanager
+    def working(self, seq: int | None = None) -> Iterator[None]:
+        with self.card.working():
+            if seq is None:
+                yield
+                return
+            with _named(f"{self._stage} {seq}"), self._stopwatch.timing(seq):
+                yield
 
     def send(self, frame: Frame, **planes: Picture) -> tuple[Frame, dict[str, Any]]:
         assert self.upload is not None, "this stage has not said what it sends"
@@ -155,6 +171,7 @@ class OnCard(Host):
         with ExitStack() as closing:  # backwards, and each whatever becomes of the others
             closing.callback(_leave, self._context)
             closing.callback(self._reader.close)
+            closing.callback(self._stopwatch.close)
             if self.upload is not None:
                 closing.callback(self.upload.close)
             self.card.device.activate()
@@ -196,18 +213,27 @@ class Landing:
             _leave(self._context)
 
 
-def place_of(context: Context, fields: Fields | None = None) -> Host | OnCard:
+def place_of(context: Context, stage: str, fields: Fields | None = None) -> Host | OnCard:
     """Return where a run's pictures lie.
 
     Args:
         context: the run's.
+        stage: the name of the stage that asks.
         fields: what the stage sends there beside a frame's source and motion; None: it sends
             nothing.
 
     Raises:
         KernelError: the card cannot be used.
     """
-    return Host() if context.device == "cpu" else OnCard(context, fields)
+    return Host() if context.device == "cpu" else OnCard(context, stage, fields)
+
+
+def _named(text: str) -> AbstractContextManager[None]:
+    """Name what is queued inside in NVIDIA's tools, where torch's CUDA build is there to do it."""
+    if not torch.cuda.is_available():
+        return nullcontext()
+    named: AbstractContextManager[None] = torch.cuda.nvtx.range(text)
+    return named
 
 
 def _shared_card(context: Context) -> Card:

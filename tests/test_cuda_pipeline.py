@@ -18,6 +18,7 @@ from tiny_denoiser import FILM, TinyDenoiser
 
 from lsd.kernels import driver, ops
 from lsd.kernels.staging import Download
+from lsd.lab.chain import Chain
 from lsd.pipeline.config import load_config
 from lsd.pipeline.errors import ConfigError, KernelError, StageError
 from lsd.pipeline.frame import FrameFlag
@@ -407,3 +408,55 @@ def test_a_model_that_has_changed_for_good_is_taken_as_it_is_soon(card, tmp_path
     jumped = [n for n in range(10, 30) if np.abs(pictures[n] - pictures[-1]).mean() < 2]
     assert 10 < jumped[0] <= 18, "rejected first, then taken"
     assert len(jumped) >= 10
+
+
+# What the lab does with a card
+
+
+def chained(device, disturbs):
+    """Return what the stages make of the clip in one thread, as the drift lab calls them."""
+    settings = {
+        "size": "64x64",
+        "device": device,
+        "stages.capture.input": f"test://moving?frames={FRAMES}",
+        "stages.capture.realtime": "false",
+        "stages.diffusion.steps": STEPS,
+        "stages.diffusion.styles": "{hatch: 1.0}",
+    }
+    config = load_config("demo", [SetPath(f"{name}={value}") for name, value in settings.items()])
+    pictures = []
+    with Chain(config, TINY) as chain:
+        for index in range(FRAMES):
+            if index in disturbs:
+                chain.disturb(torch.full((1, 3, 64, 64), 0.75))
+            made = chain.advance(chain.read())
+            assert made.ready is None, "the picture has landed"
+            pictures.append(made.data.numpy())
+    return np.concatenate(pictures)
+
+
+def test_the_lab_sees_a_cards_stream_as_the_cpus(card):
+    card.start(EARLY)
+    driver.device.cache_clear()
+    undisturbed = chained("cpu", ())
+    assert np.abs(chained("cuda:0", ()) - undisturbed).max() < 0.02
+    disturbed = chained("cpu", (5,))
+    assert np.abs(disturbed - undisturbed)[5].max() > 0.1
+    assert np.abs(chained("cuda:0", (5,)) - disturbed).max() < 0.02
+
+
+def test_the_cards_own_times_are_in_trace_and_report(card, tmp_path):
+    card.start(EARLY)
+    driver.device.cache_clear()
+    made = runner(tmp_path, "cuda:0", TINY)
+    made.start()
+    assert made.wait(60)
+    spans = made.trace.recording().on_card
+    stages = ("diffusion", "memory", "blend")
+    told = {name: sorted(s.seq for s in spans if s.stage == name) for name in stages}
+    # the last frame's is read when the stage is closed
+    assert told == {name: list(range(FRAMES)) for name in stages}
+    report = made.report()
+    assert {name for name, stage in report.stages.items() if stage.on_card.count} == set(stages)
+    assert report.to_json()["stages"]["blend"]["on_card_ms"]["p50"] == 1.0
+    assert "on_card_ms" not in report.to_json()["stages"]["output"]

@@ -36,7 +36,7 @@ def place(card):
     """Where the pictures of a test lie: the fake card."""
     given = context(params())
     given.device = "cuda:0"
-    made = place_of(given, {"data": ((1, 3, 64, 64), np.float32)})
+    made = place_of(given, "stage", {"data": ((1, 3, 64, 64), np.float32)})
     assert isinstance(made, OnCard)
     return given, made
 
@@ -321,7 +321,7 @@ def test_a_place_that_cannot_be_made_leaves_nothing_behind(card, monkeypatch):
     run = context(params())
     run.device = "cuda:0"
     with pytest.raises(KernelError, match="full"):
-        place_of(run, {"data": ((1, 3, 64, 64), np.float32)})
+        place_of(run, "stage", {"data": ((1, 3, 64, 64), np.float32)})
     assert card.used_bytes == before
     assert "card" not in run.shared
 

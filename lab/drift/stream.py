@@ -262,7 +262,9 @@ def set_up(config: PipelineConfig, run: Run) -> PipelineConfig:
         if not run.guards and "guards" in type(options).model_fields:
             changes["guards"] = False
         stages[name] = options.model_copy(update=changes)
-    return config.model_copy(update={"stages": stages})
+    # a control's stages are torch's on the CPU, and its sickness is the same there
+    device = "cpu" if run.control else config.device
+    return config.model_copy(update={"stages": stages, "device": device})
 
 
 def diffusion_of(config: PipelineConfig) -> str:

@@ -16,6 +16,7 @@ from lsd.pipeline.frame import Size
 from lsd.stages.models import weights
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.denoiser import NO_HISTORY, RUNTIME_LEVEL, Denoiser
+from lsd.stages.models.replayed import Replayed
 
 # source's luma uint8 [1, H, W, 1], history uint8 [1, H, W, 4], the new picture and the warped last
 # output float32 [1, 3, H, W] -> weight of the past float32 [1, 1, h, w]
@@ -50,12 +51,13 @@ def weigher_on(card: Card) -> Weigher:
 class TorchUNet:
     """The shipped network by torch, in its float32 (TF32 in convolutions, by torch's default).
 
-    GroupNorm and SiLU are our kernel. Not captured as a graph: no card has run it yet.
+    GroupNorm and SiLU are our kernel. On a lane, a denoise step is captured once for each noise
+    level, with history and without, at the first step and later ones, and then replayed.
 
     Args:
         device: torch's.
         size: of the pictures.
-        lane: where it runs, with torch's memory; None: torch's current stream.
+        lane: where it runs, with torch's memory; None: torch's current stream, uncaptured.
     """
 
     engine = "torch-cuda"
@@ -73,32 +75,55 @@ class TorchUNet:
                 for has_history, level in ((False, NO_HISTORY), (True, RUNTIME_LEVEL))
             }
         self._sigmas: dict[float, Tensor] = {}
+        self._replayed = None if lane is None else Replayed()
 
     def __call__(
         self, x: Any, sigma: float, frame: Any, history: Any, style: Any, estimate: Any = None
     ) -> Tensor:
         """See `Denoiser`; pictures are tensors, or anything with `__cuda_array_interface__`."""
+        given = {"x": x, "frame": frame, "history": history, "style": style, "estimate": estimate}
+
+        def work(**tensors: Tensor | None) -> Tensor:
+            return self._denoised(sigma, **tensors)
+
         with _inference(self._lane):
-            if sigma not in self._sigmas:
-                self._sigmas[sigma] = torch.tensor([sigma], device=self._device)
-            denoised: Tensor = self._module(
-                self._tensor(frame),
-                self._no_history if history is None else self._tensor(history),
-                self._tensor(x),
-                self._no_estimate if estimate is None else self._tensor(estimate),
-                self._tensor(style),
-                self._sigmas[sigma],
-                self._levels[history is not None],
-            )
-            return denoised.contiguous()
+            tensors = {
+                name: None if value is None else self._tensor(value)
+                for name, value in given.items()
+            }
+            if self._replayed is None:
+                return work(**tensors).contiguous()
+            kind = sigma, history is None, estimate is None
+            return self._replayed(kind, work, tensors)
 
     def close(self) -> None:
         """Give the card's memory back to the driver; any thread may."""
-        if self._device.type == "cuda":
+        if self._device.type != "cuda":
+            return
+        with _told(self._device):
+            torch.cuda.synchronize(self._device)  # replays may be queued
+            if self._replayed is not None:
+                self._replayed.close()
             del self._module, self._no_history, self._no_estimate
             self._levels.clear()
             self._sigmas.clear()
             torch.cuda.empty_cache()
+
+    def _denoised(self, sigma: float, **given: Tensor | None) -> Tensor:
+        """Queue one run of the network."""
+        if sigma not in self._sigmas:
+            self._sigmas[sigma] = torch.tensor([sigma], device=self._device)
+        history, estimate = given["history"], given["estimate"]
+        denoised: Tensor = self._module(
+            given["frame"],
+            self._no_history if history is None else history,
+            given["x"],
+            self._no_estimate if estimate is None else estimate,
+            given["style"],
+            self._sigmas[sigma],
+            self._levels[history is not None],
+        )
+        return denoised
 
     def _tensor(self, picture: Any) -> Tensor:
         return torch.as_tensor(picture, device=self._device)  # a card's array is not copied
@@ -114,18 +139,29 @@ class TorchBlend:
 
     def __init__(self, device: torch.device, lane: Lane | None = None) -> None:
         self._device, self._lane = device, lane
+        self._replayed = None if lane is None else Replayed()
         with _inference(lane):
             self._module = weights.load_module("blend").to(device)
 
     def __call__(self, luma: Any, history: Any, current: Any, past: Any) -> Tensor:
         """See `Weigher`."""
+        given = {"luma": luma, "history": history, "current": current, "past": past}
         with _inference(self._lane):
-            given = (
-                torch.as_tensor(x, device=self._device) for x in (luma, history, current, past)
-            )
-            now, packed, new, last = given
-            weight: Tensor = self._module(now, packed[..., 3:], new, last)
-            return weight.contiguous()
+            tensors = {
+                name: torch.as_tensor(value, device=self._device) for name, value in given.items()
+            }
+            if self._replayed is None:
+                return self._weight(**tensors).contiguous()
+            return self._replayed("blend", self._weight, tensors)
+
+    def close(self) -> None:
+        """Let go of what was captured; any thread may."""
+        if self._replayed is not None:
+            self._replayed.close()
+
+    def _weight(self, luma: Tensor, history: Tensor, current: Tensor, past: Tensor) -> Tensor:
+        weight: Tensor = self._module(luma, history[..., 3:], current, past)
+        return weight
 
 
 @contextmanager
@@ -140,12 +176,19 @@ def _inference(lane: Lane | None) -> Iterator[None]:
             yield
             return
         index = lane.device.index
-        try:
+        with _told(torch.device("cuda", index)):
             stream = torch.cuda.ExternalStream(int(lane.handle), device=index)  # type: ignore[no-untyped-call]
             with on(lane), torch.cuda.stream(stream):
                 yield
-        except RuntimeError as error:  # torch's own, its out of memory among them
-            raise KernelError(f"torch on cuda:{index}: {error}") from error
+
+
+@contextmanager
+def _told(device: torch.device) -> Iterator[None]:
+    """Tell torch's errors as ours, its out of memory among them."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise KernelError(f"torch on {device}: {error}") from error
 
 
 def _torch_lane(card: Card) -> Lane:
