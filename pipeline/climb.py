@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from lsd.pipeline.ladder import CostModel
@@ -22,6 +23,10 @@ class Rules:
         up_dwell_most_s: what that wait grows to at the most; it doubles with every
             way up that ended below within `oscillation_s`,
         oscillation_s: and halves with every such time in which none did.
+        safe_dwell_s: the wait for a rung that would have been affordable all the time: its
+            calibrated cost at the worst load
+        surge_s: of so long was
+        safe_share: below this share. Above 1, as that load is a p90 and has the noise in it.
     """
 
     down_share: float = 0.95
@@ -31,6 +36,9 @@ class Rules:
     up_dwell_s: float = 1.0
     up_dwell_most_s: float = 8.0
     oscillation_s: float = 5.0
+    safe_dwell_s: float = 0.2
+    surge_s: float = 8.0
+    safe_share: float = 1.05
 
 
 class Climb:
@@ -61,10 +69,11 @@ class Climb:
         self._calm = [0] * lowest  # and an up move to each rung
         self._since_change = self._since_halved = 0
         self._since_up: int | None = None
+        self._surges: deque[float] = deque(maxlen=max(1, round(self._rules.surge_s * rate_hz)))
 
     @property
     def up_dwell_s(self) -> float:
-        """How long the way up waits at present."""
+        """How long the way up waits at present, for a rung that the worst load would forbid."""
         return self._dwell_s
 
     def served(self, budget_ns: int) -> None:
@@ -78,6 +87,7 @@ class Climb:
         if self._since_up is not None:
             self._since_up += 1
         self._relax()
+        self._surges.append(self._costs.change)
         cost_ns, rules = self._costs.predict(self.level), self._rules
         self._over = self._over + 1 if cost_ns > rules.down_share * budget_ns else 0
         is_over = self._over >= rules.down_frames and self._has_passed(
@@ -111,10 +121,14 @@ class Climb:
     def _up(self, budget_ns: int) -> None:
         """Go to the best rung that has looked affordable for long enough."""
         limit_ns = self._rules.up_share * budget_ns
+        surge = max(self._surges) if self.level else 1.0
         for place in range(self.level):
             fits = self._costs.predict(place) <= limit_ns
             self._calm[place] = self._calm[place] + 1 if fits else 0
-            if fits and self._has_passed(self._calm[place], self._dwell_s):
+            worst_ns = surge * self._costs.calibrated_ns[place]
+            is_safe = worst_ns <= self._rules.safe_share * budget_ns
+            dwell_s = self._rules.safe_dwell_s if is_safe else self._dwell_s
+            if fits and self._has_passed(self._calm[place], dwell_s):
                 self._move(place)
                 self._since_up = 0
                 return

@@ -1,10 +1,14 @@
 from lsd.pipeline.climb import Climb, Rules
 from lsd.pipeline.ladder import CostModel
 
+NOTHING_IS_SAFE = Rules(
+    safe_share=0
+)  # the wait for what the worst load would have allowed has tests of its own
+
 
 def climb(rules=None, lowest=3):
     costs = CostModel([40, 30, 20, 10])
-    return costs, Climb(costs, lowest, 10, rules)
+    return costs, Climb(costs, lowest, 10, rules or NOTHING_IS_SAFE)
 
 
 def judge(costs, where, took, frames=1, budget=41):
@@ -97,6 +101,21 @@ def test_rung_between_the_shares_is_not_taken_again():
 def test_way_up_that_does_not_wait_still_looks_at_the_cost():
     costs, where = lowered(Rules(up_dwell_s=0))
     assert judge(costs, where, 1.0, 2, budget=26) == [2, 2]  # 80 % of 26 is above 20
+
+
+def test_rung_that_the_worst_load_would_have_allowed_is_taken_soon():
+    costs, where = lowered(Rules())  # twice the load: 40 on rung 2, 60 on rung 1
+    assert judge(costs, where, 1.0, 12, budget=50) == [3] + [2] * 10 + [0]
+
+
+def test_worst_load_is_forgotten_after_a_while():
+    costs, where = lowered(Rules(surge_s=0.5))
+    assert judge(costs, where, 1.0, 6, budget=38) == [3] * 4 + [1] * 2  # and 40 is above 80 %
+
+
+def test_safe_rung_is_not_taken_while_it_does_not_fit_now():
+    costs, where = lowered(Rules())
+    assert judge(costs, where, 1.0, 5, budget=24) == [3] * 5  # 20 is above 80 % of 24
 
 
 def test_second_of_calm_has_no_hole():
