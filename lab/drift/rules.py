@@ -28,7 +28,8 @@ RATIOS = ("entropy", "detail", "saturation", "lightness")  # of which start and 
 _MIN_LAPS = 8  # to be judged at all
 _TREND_DB = 0.5  # per 10,000 frames, either way
 _SHORTEST = 84  # frames from which on the last tenth lies behind frame 75
-_CHUNKED = 100  # from which on a tenth holds a measured frame
+_SETTLED = slice(trends.EARLY.start, None)  # frames; what comes before is the stream's beginning
+_CHUNKED = 125  # from which on a tenth of what is settled holds a measured frame
 _PREDICTED = 10 * STRIDE  # from which on the last tenth holds a prediction without history
 _THIRD = 2  # laps before the texture repeats: all its layers have been renewed once
 _PLAIN = {style.name for style in STYLES if not (style.textured or style.stateful)}
@@ -82,14 +83,15 @@ def fidelity(record: Record) -> Iterator[Finding]:
 def contrast(record: Record) -> Iterator[Finding]:
     """The video drifting error: the worst of four ratios to the teacher.
 
-    Where no place of the input comes twice, to the prediction without history: how
+    From the early window on, as all that compares late with early: before, a style that lives
+    on its own past has none. Where no place of the input comes twice, to the prediction without history: how
     well a network does differs from place to place, and that is no drift.
     """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
     to = "f" if _is_beside(record) else "s"
     found = {
-        name: trends.contrast(record.series[f"{name}_y"], record.series[f"{name}_{to}"])
+        name: trends.contrast(*(record.series[f"{name}_{of}"][_SETTLED] for of in ("y", to)))
         for name in RATIOS
     }
     note = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
