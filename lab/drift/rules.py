@@ -84,8 +84,8 @@ def contrast(record: Record) -> Iterator[Finding]:
     """The video drifting error: the worst of four ratios to the teacher.
 
     From the early window on, as all that compares late with early: before, a style that lives
-    on its own past has none. Where no place of the input comes twice, to the prediction without history: how
-    well a network does differs from place to place, and that is no drift.
+    on its own past has none. Where no place of the input comes twice, to the prediction
+    without history: how well a network does differs from place to place, and that is no drift.
     """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
