@@ -76,8 +76,8 @@ _ENTRIES = (
         "VDE = Σ w |R_i − R_1| / R_1 / Σ w over ten chunks, w = 11 − i, R the ratio to S",
         "Video drifting error, as FramePack has it: the worst of entropy, Laplacian energy, "
         "saturation and mean lightness, from frame 26 on. It sees slow changes of any kind and "
-        "does not say which. On a pan R is the ratio to the prediction without history: places differ, and none "
-        "comes twice.",
+        "does not say which. On a pan R is the ratio to the prediction without history: places "
+        "differ, and none comes twice.",
     ),
     Entry(
         ("detail",),
