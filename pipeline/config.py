@@ -29,6 +29,7 @@ from lsd.pipeline.config_problems import dotted, feedback_problems, got, problem
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.overrides import Override
+from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import StageOptions
 from lsd.pipeline.registry import Registry
 from lsd.pipeline.suggest import did_you_mean
@@ -120,7 +121,7 @@ class PipelineConfig(_Strict):
     live: bool = Field(
         True,
         description="true: the newest picture wins, frames have a deadline, a late one is "
-        "replaced by a repeat. false: file to file, nothing is lost, no deadline, the "
+        "replaced (on_miss). false: file to file, nothing is lost, no deadline, the "
         "source's time stamps are kept",
     )
     size: SizeField = Field(
@@ -141,6 +142,12 @@ class PipelineConfig(_Strict):
         "auto",
         pattern=r"^(auto|cpu|cuda:\d{1,2})$",
         description="Where the stages compute: auto, cpu or cuda:N",
+    )
+    on_miss: OnMiss = Field(
+        "repeat",
+        description="What goes out where a frame misses its deadline (only when live): repeat, the "
+        "last picture; passthrough, the newest captured picture, unstyled; interpolate, the last "
+        "picture carried on by its motion",
     )
     on_error: Literal["skip", "stop"] = Field(
         "skip",

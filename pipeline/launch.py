@@ -68,6 +68,7 @@ def build_runner(
         may_fall_back=config.device == "auto",
         clock=clock,
         params=ParamStore(config.stages),
+        on_miss=config.on_miss,
         on_error=config.on_error,
         max_frames=max_frames,
         max_duration_s=max_duration_s,

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lsd.pipeline.pacer import OnMiss
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -16,8 +18,10 @@ class Counts:
 
     Attributes:
         captured: frames that capture handed on.
-        emitted: fresh frames that the sinks took over; repeats are not among them.
+        emitted: fresh frames that the sinks took over; what stands in for one is not among them.
         repeated: how often the last picture went out again at a missed deadline.
+        passed_through: how often the newest captured picture went out there instead.
+        interpolated: how often the last picture did, carried on by its motion.
         dropped: reason -> frames. "superseded": a newer one replaced it before
             the work on it began. "skipped:NAME": stage NAME returned nothing.
         failed: frames whose stage raised.
@@ -39,6 +43,8 @@ class Counts:
     on_time: int
     first_ns: int | None
     last_ns: int | None
+    passed_through: int = 0
+    interpolated: int = 0
 
     @property
     def fps(self) -> float:
@@ -61,7 +67,8 @@ class Ledger:
     def __init__(self, warmup_frames: int) -> None:
         self.warmup_frames = warmup_frames
         self._lock = threading.Lock()
-        self._captured = self._emitted = self._repeated = self._failed = 0
+        self._captured = self._emitted = self._failed = 0
+        self._stand_ins: Counter[OnMiss] = Counter()
         self._on_time = self._on_time_in_warmup = 0
         self._dropped: Counter[str] = Counter()
         self._first_ns: int | None = None
@@ -95,10 +102,10 @@ class Ledger:
                 self._first_ns = now_ns
             self._last_ns = now_ns
 
-    def repeat(self) -> None:
-        """Count a repeat; no frame is booked."""
+    def repeat(self, kind: OnMiss = "repeat") -> None:
+        """Count what stood in at a missed deadline; no frame is booked."""
         with self._lock:
-            self._repeated += 1
+            self._stand_ins[kind] += 1
 
     def counts(self) -> Counts:
         """Return a consistent copy."""
@@ -108,7 +115,9 @@ class Ledger:
             return Counts(
                 captured=self._captured,
                 emitted=self._emitted,
-                repeated=self._repeated,
+                repeated=self._stand_ins["repeat"],
+                passed_through=self._stand_ins["passthrough"],
+                interpolated=self._stand_ins["interpolate"],
                 dropped=dict(self._dropped),
                 failed=self._failed,
                 in_flight=self._captured - out,

@@ -21,6 +21,7 @@ from lsd.pipeline.session import (
     skipped,
 )
 from lsd.pipeline.stage import Captured, Stage
+from lsd.pipeline.stand_in import StandIn
 
 # Such pictures are not the model's own: fed back, they would be taken for it.
 _NO_HISTORY = FrameFlag.REPLACED | FrameFlag.PASSTHROUGH
@@ -231,7 +232,7 @@ class ComputeLoop:
 
 
 class OutputLoop:
-    """Hands frames to the sinks when they are ready, and repeats at missed deadlines."""
+    """Hands frames to the sinks when they are ready; at missed deadlines something stands in."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -239,6 +240,7 @@ class OutputLoop:
         self._stage = session.graph.stages[-1]
         self._place = len(session.graph.stages) - 1
         self._pacer = Pacer(session.settings.rate_hz) if session.settings.live else None
+        self._stand_in = StandIn(session.graph.sink, session.settings.on_miss)
 
     def run(self) -> None:
         """Emit until the link before is drained."""
@@ -292,9 +294,10 @@ class OutputLoop:
         recorder.gaps.emitted(end_ns)
         if self._pacer is not None:
             self._pacer.fresh(frame.deadline_ns, end_ns)
+            self._stand_in.fresh(frame)
 
     def tick(self) -> None:
-        """Repeat the last picture if the pacer says that a deadline was missed.
+        """Let something stand in for a frame if the pacer says that a deadline was missed.
 
         Raises:
             SinkError: no sink is left.
@@ -305,20 +308,26 @@ class OutputLoop:
         if pacer is None or pacer.due_ns is None:
             return
         due_ns, now_ns = pacer.due_ns, session.clock.now_ns()
-        if not pacer.tick(now_ns):
+        if now_ns < due_ns:
+            return
+        is_missed = pacer.tick(now_ns)
+        # How late the thread was; what keeps the budget may be told here.
+        session.recorder.lateness.record(0, now_ns - due_ns)
+        if not is_missed:
             return
         # The missing frame's own time: a tick is a deadline, pictures are
         # stamped with their capture.
         pts_ns = due_ns - (session.settings.latency_ns or pacer.period_ns)
         try:
-            was_repeated = session.graph.sink.repeat(pts_ns)
+            kind = self._stand_in.show(pts_ns, session.recorder.newest)
         except SinkError:
             raise
         except Exception as error:
-            session.stage_context.warn(f"stage {self._stage.name!r} repeat: {error_text(error)}")
+            what = session.settings.on_miss
+            session.stage_context.warn(f"stage {self._stage.name!r} {what}: {error_text(error)}")
             return
-        if was_repeated:
-            session.recorder.repeat(now_ns, due_ns)
+        if kind is not None:
+            session.recorder.repeat(now_ns, due_ns, kind)
 
     def _timeout_s(self) -> float | None:
         if self._pacer is None:

@@ -1,6 +1,10 @@
-"""When to repeat the last picture; a pure object, time comes as arguments."""
+"""When something has to stand in for a missing frame; a pure object, time comes as arguments."""
 
 from __future__ import annotations
+
+from typing import Literal
+
+OnMiss = Literal["repeat", "passthrough", "interpolate"]
 
 
 class Pacer:
@@ -34,11 +38,21 @@ class Pacer:
         self._fresh_ns = 0  # when the last fresh frame went out
         self._deadline_ns = 0  # and when it was due
         self._missed_in_a_row = 0
+        self._lateness_ns: int | None = None
 
     @property
     def due_ns(self) -> int | None:
         """When the next tick is; None before the first frame."""
         return self._due_ns
+
+    @property
+    def lateness_ns(self) -> int | None:
+        """How long after it was due the last tick was looked at; None before the first.
+
+        What the output's thread is late by, it is late by with a fresh frame too: this is
+        for whoever decides what still can be on time.
+        """
+        return self._lateness_ns
 
     def fresh(self, deadline_ns: int | None, now_ns: int) -> None:
         """Note that a fresh frame went out.
@@ -55,10 +69,11 @@ class Pacer:
         self._missed_in_a_row = 0
 
     def tick(self, now_ns: int) -> bool:
-        """Return whether the last picture is to be repeated now; moves to the next tick."""
+        """Return whether something is to stand in for a frame now; moves to the next tick."""
         if self._due_ns is None or now_ns < self._due_ns:
             return False
-        is_held_up = now_ns - self._due_ns > self.period_ns
+        self._lateness_ns = now_ns - self._due_ns
+        is_held_up = self._lateness_ns > self.period_ns
         tick_ns = now_ns if is_held_up else self._due_ns
         self._due_ns = tick_ns + self.period_ns
         is_silent = self._fresh_ns <= tick_ns - self.period_ns

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.trace import Recording, Span
 
 Event = dict[str, Any]
@@ -19,6 +20,11 @@ _PROCESS = 1
 _CAPTURE, _COMPUTE, _OUTPUT, _CARD = 1, 2, 3, 4
 _TRACKS = {_CAPTURE: "capture", _COMPUTE: "compute", _OUTPUT: "output"}
 IN_FLIGHT = "in flight"
+_STOOD_IN: dict[OnMiss, str] = {
+    "repeat": "repeated",
+    "passthrough": "passed through",
+    "interpolate": "interpolated",
+}
 
 
 def trace_file(recording: Recording, title: str) -> dict[str, Any]:
@@ -120,7 +126,7 @@ def _instants(recording: Recording) -> Iterator[Event]:
         yield _instant("failure", f"failed: {failure.stage}", track, failure.at_ns, about)
     for repeat in recording.repeats:
         late = {"late_ms": (repeat.at_ns - repeat.due_ns) / 1e6}
-        yield _instant("repeat", "repeated", _OUTPUT, repeat.at_ns, late)
+        yield _instant("repeat", _STOOD_IN[repeat.kind], _OUTPUT, repeat.at_ns, late)
 
 
 def _instant(category: str, name: str, track: int, at_ns: int, about: dict[str, Any]) -> Event:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from lsd.pipeline.ledger import Counts
     from lsd.pipeline.runner import Status
 
 _PERIOD_TTY_S = 0.25
@@ -26,12 +27,21 @@ def status_line(status: Status) -> str:
         )
     if status.hit_rate is not None:
         parts.append(f"{status.hit_rate:.1%} on time")
-    if status.repeated:
-        parts.append(f"{status.repeated} repeated")
+    parts += stood_in(status)
     parts += [f"{count} {reason}" for reason, count in status.dropped.items() if count]
     if status.failed:
         parts.append(f"{status.failed} failed")
     return " | ".join(parts)
+
+
+def stood_in(counts: Status | Counts) -> list[str]:
+    """Say what stood in at missed deadlines, and how often; nothing where nothing did."""
+    kinds = {
+        "repeated": counts.repeated,
+        "passed through": counts.passed_through,
+        "interpolated": counts.interpolated,
+    }
+    return [f"{count} {kind}" for kind, count in kinds.items() if count]
 
 
 class Line:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.ledger import Counts
 from lsd.pipeline.metrics import Percentiles
+from lsd.pipeline.progress import stood_in
 from lsd.pipeline.session import Session
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Report:
         budget_ms: what latency may be at the most; None file to file.
         hit_rate: fresh frames on time over frames captured, 0 to 1; dropped,
             failed and late frames are misses. None where there is no deadline.
-        gap: between two emissions, fresh or repeated.
+        gap: between two emissions, fresh or not.
+        lateness: how long after they were due the pacer's ticks were looked at; live only.
         overhead: latency less the stages' service times: hand-overs between
             threads, and queueing wherever frames come faster than they are served.
         read: how long the source took for a picture, waiting for it included.
@@ -64,6 +66,7 @@ class Report:
     budget_ms: float | None
     hit_rate: float | None
     gap: Percentiles
+    lateness: Percentiles
     overhead: Percentiles
     read: Percentiles
     stages: Mapping[str, StageReport]
@@ -82,6 +85,8 @@ class Report:
                 "captured": counts.captured,
                 "emitted": counts.emitted,
                 "repeated": counts.repeated,
+                "passed_through": counts.passed_through,
+                "interpolated": counts.interpolated,
                 "dropped": dict(counts.dropped),
                 "failed": counts.failed,
                 "in_flight": counts.in_flight,
@@ -100,6 +105,7 @@ class Report:
             },
             "guards": {name: dict(events) for name, events in self.events.items()},
             "gap_ms": _json(self.gap, with_max=True),
+            "lateness_ms": _json(self.lateness, with_max=True),
             "overhead_ms": _json(self.overhead, with_max=True),
             "read_ms": _json(self.read, with_max=True),
             "warmup_frames": self.warmup_frames,
@@ -123,6 +129,7 @@ def make_report(session: Session, facts: Mapping[str, str | int]) -> Report:
         budget_ms=None if settings.latency_ns is None else settings.latency_ns / 1e6,
         hit_rate=hit_rate(session, counts),
         gap=recorder.gaps.durations.percentiles(),
+        lateness=recorder.lateness.percentiles(),
         overhead=recorder.overhead.percentiles(warmup=is_short),
         read=recorder.read.percentiles(warmup=is_short),
         stages={
@@ -174,8 +181,7 @@ def summary(report: Report) -> str:
     """Return the run in one or two lines of plain text."""
     counts, latency = report.counts, report.latency
     parts = [f"{counts.captured} captured", f"{counts.emitted} emitted"]
-    if counts.repeated:
-        parts.append(f"{counts.repeated} repeated")
+    parts += stood_in(counts)
     parts += [f"{number} dropped ({reason})" for reason, number in counts.dropped.items()]
     if counts.failed:
         parts.append(f"{counts.failed} failed")

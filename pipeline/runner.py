@@ -15,10 +15,12 @@ from lsd.pipeline.errors import KernelError, LsdError, StageError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.graph import Graph
 from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
+from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.report import Report, hit_rate, make_report
 from lsd.pipeline.session import OnError, Session, Settings, error_text
 from lsd.pipeline.stage import Context, Stage
+from lsd.pipeline.stand_in import check_stand_in
 from lsd.pipeline.trace import Trace
 
 # A neighbour thread in pure Python delays a hand-over by up to this long; with
@@ -39,7 +41,8 @@ class Status:
     """A run so far, for a progress line.
 
     Attributes:
-        captured, emitted, repeated, failed, in_flight: frames, as in `Counts`.
+        captured, emitted, repeated, failed, in_flight, passed_through, interpolated: as in
+            `Counts`.
         dropped: reason -> frames.
         fps: fresh frames a second so far.
         latency_p50_ms, latency_p99_ms: None before the first emission.
@@ -62,6 +65,8 @@ class Status:
     expected: int | None
     messages: tuple[str, ...]
     is_running: bool
+    passed_through: int = 0
+    interpolated: int = 0
 
 
 class Runner:
@@ -80,6 +85,9 @@ class Runner:
             goes on on the CPU. Otherwise that is an error.
         params: the options of all stages; changes apply from the next frame on.
         clock: where time comes from.
+        on_miss: what goes out at a missed deadline; only counts when `live`. "repeat": the last
+            picture. "passthrough": the newest captured one, "interpolate": the last one carried
+            on by its motion; each the last one where there is nothing newer, or no motion.
         on_error: what a stage's exception does: "skip" loses the frame, and 50
             lost in a row end the run; "stop" ends it at once.
         warmup_frames: percentiles and hit rate leave out that many frames at
@@ -105,12 +113,14 @@ class Runner:
         may_fall_back: bool = False,
         params: ParamStore,
         clock: Clock | None = None,
+        on_miss: OnMiss = "repeat",
         on_error: OnError = "skip",
         warmup_frames: int = 10,
         max_frames: int | None = None,
         max_duration_s: float | None = None,
     ) -> None:
         graph.check()
+        check_stand_in(graph, on_miss)
         settings = Settings(
             live=live,
             rate_hz=rate_hz,
@@ -120,6 +130,7 @@ class Runner:
             max_frames=max_frames,
             max_duration_ns=None if max_duration_s is None else round(max_duration_s * 1e9),
             may_fall_back=may_fall_back,
+            on_miss=on_miss,
         )
         context = Context(
             size=size,
@@ -190,6 +201,8 @@ class Runner:
             captured=counts.captured,
             emitted=counts.emitted,
             repeated=counts.repeated,
+            passed_through=counts.passed_through,
+            interpolated=counts.interpolated,
             dropped=counts.dropped,
             failed=counts.failed,
             in_flight=counts.in_flight,

@@ -13,6 +13,7 @@ from lsd.pipeline.graph import Graph
 from lsd.pipeline.ledger import Ledger
 from lsd.pipeline.link import Link
 from lsd.pipeline.metrics import Durations, Gaps, StageDurations
+from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.stage import Context, Described
 from lsd.pipeline.trace import Trace
@@ -37,6 +38,7 @@ class Settings:
     max_frames: int | None
     max_duration_ns: int | None
     may_fall_back: bool = False
+    on_miss: OnMiss = "repeat"
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class Recorder:
     latency: Durations
     overhead: Durations
     gaps: Gaps = field(default_factory=Gaps)
+    lateness: Durations = field(default_factory=Durations)  # of the pacer's ticks
+    newest: Frame | None = None  # as it was admitted
 
     def span(self, place: int, seq: int, ready_ns: int, start_ns: int, end_ns: int) -> None:
         """Record that stage number `place` has served a frame."""
@@ -80,6 +84,7 @@ class Recorder:
 
     def admit(self, frame: Frame, start_ns: int) -> None:
         """Record that the source, asked at `start_ns`, gave the picture of `frame`."""
+        self.newest = frame
         seq, captured_ns = frame.seq, frame.captured_ns
         self.trace.record(len(self.stages), seq, start_ns, start_ns, captured_ns)
         self.trace.admit(seq, captured_ns, frame.deadline_ns)
@@ -96,11 +101,11 @@ class Recorder:
         self.ledger.fail()
         self.trace.fail(stage, seq, at_ns)
 
-    def repeat(self, at_ns: int, due_ns: int) -> None:
-        """Record that the last picture went out again, for the tick at `due_ns`."""
-        self.ledger.repeat()
+    def repeat(self, at_ns: int, due_ns: int, kind: OnMiss) -> None:
+        """Record what went out for the tick at `due_ns` that nothing fresh came for."""
+        self.ledger.repeat(kind)
         self.gaps.emitted(at_ns)
-        self.trace.repeat(at_ns, due_ns)
+        self.trace.repeat(at_ns, due_ns, kind)
 
 
 class Session:

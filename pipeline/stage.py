@@ -114,6 +114,26 @@ class SinkStage(Protocol):
 
 
 @runtime_checkable
+class StandInStage(Protocol):
+    """A sink stage that at a missed deadline has more to show than the last picture."""
+
+    def passthrough(self, source: Picture, pts_ns: int) -> None:
+        """Emit a captured picture as it is.
+
+        Args:
+            source: uint8 [1, H, W, 3], on the host.
+            pts_ns: the time to stamp it with.
+        """
+
+    def interpolate(self, pts_ns: int) -> bool:
+        """Emit the last picture, carried on by its motion to the time `pts_ns`.
+
+        Returns:
+            False: nothing is known of its motion, and nothing was emitted.
+        """
+
+
+@runtime_checkable
 class Described(Protocol):
     """A stage that has something to say in the run's report."""
 

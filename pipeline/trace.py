@@ -6,7 +6,9 @@ import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
+
+from lsd.pipeline.pacer import OnMiss
 
 # seq, a place in a table of names, kind, three times or numbers: 32 bytes.
 _RECORD = struct.Struct("<IHHqqq")
@@ -14,6 +16,7 @@ _RECORD = struct.Struct("<IHHqqq")
 # A slot of kind 0 has not been written yet.
 _SPAN, _ADMISSION, _DROP, _FAILURE, _REPEAT, _DEPTH, _ON_CARD = range(1, 8)
 _NO_DEADLINE = -(2**63)
+_STAND_INS: tuple[OnMiss, ...] = get_args(OnMiss)  # a record names one by its place
 
 
 class Span(NamedTuple):
@@ -68,10 +71,17 @@ class Failure(NamedTuple):
 
 
 class Repeat(NamedTuple):
-    """The last picture went out again, for the tick at `due_ns` that nothing fresh came for."""
+    """A picture went out for the tick at `due_ns` that nothing fresh came for.
+
+    Attributes:
+        at_ns: when.
+        due_ns: the tick.
+        kind: "repeat": the last one again; the others as `on_miss` in the YAML.
+    """
 
     at_ns: int
     due_ns: int
+    kind: OnMiss = "repeat"
 
 
 class Depth(NamedTuple):
@@ -159,9 +169,9 @@ class Trace:
         """Keep that the stage, one of `names`, raised on frame `seq`."""
         self._write(_FAILURE, self._stage_places[stage], seq, at_ns)
 
-    def repeat(self, at_ns: int, due_ns: int) -> None:
-        """Keep that the last picture went out again, for the tick at `due_ns`."""
-        self._write(_REPEAT, 0, 0, at_ns, due_ns)
+    def repeat(self, at_ns: int, due_ns: int, kind: OnMiss = "repeat") -> None:
+        """Keep that a picture went out for the tick at `due_ns`, and which."""
+        self._write(_REPEAT, _STAND_INS.index(kind), 0, at_ns, due_ns)
 
     def depth(self, link: int, at_ns: int, frames: int) -> None:
         """Keep that `frames` wait in a link; `link` is the place in `links`."""
@@ -188,7 +198,7 @@ class Trace:
             elif kind == _FAILURE:
                 found.failures.append(Failure(self.names[place], seq, a))
             elif kind == _REPEAT:
-                found.repeats.append(Repeat(a, b))
+                found.repeats.append(Repeat(a, b, _STAND_INS[place]))
             elif kind == _DEPTH:
                 found.depths.append(Depth(self.links[place], a, b))
             elif kind == _ON_CARD:

@@ -9,9 +9,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator
 
 from lsd.pipeline.errors import ShapeError, SinkError
-from lsd.pipeline.frame import TENSOR, Frame, FrameSpec
+from lsd.pipeline.frame import TENSOR, Frame, FrameSpec, Picture
 from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Context
+from lsd.stages.carry import Carry
 from lsd.stages.place import Landing
 from lsd.stages.sinks.sink import Pixels, SinkSettings
 from lsd.stages.sinks.table import check_output, local_path, open_sink
@@ -64,6 +65,7 @@ class Output:
         self._failed: list[Writer] = []
         self._where: list[str] = []
         self._last: Pixels | None = None
+        self._carry = Carry()
 
     def open(self, context: Context) -> None:
         """Prepare every sink; files are not touched before the first picture.
@@ -101,6 +103,7 @@ class Output:
             )
         assert self._landing is not None, "process before open"
         self._last = self._landing.pixels(frame)
+        self._carry.keep(self._last, frame)
         self._emit(self._last, frame.pts_ns)
         return frame
 
@@ -113,6 +116,26 @@ class Output:
         if self._last is None:
             return False
         self._emit(self._last, pts_ns)
+        return True
+
+    def passthrough(self, source: Picture, pts_ns: int) -> None:
+        """Emit a captured picture, uint8 [1, H, W, 3], as it is.
+
+        Raises:
+            SinkError: no sink is left.
+        """
+        self._emit(source[0].numpy(), pts_ns)
+
+    def interpolate(self, pts_ns: int) -> bool:
+        """Emit the last picture carried on to the time `pts_ns`; False: its motion is not known.
+
+        Raises:
+            SinkError: no sink is left.
+        """
+        pixels = self._carry.at(pts_ns)
+        if pixels is None:
+            return False
+        self._emit(pixels, pts_ns)
         return True
 
     def describe(self) -> Mapping[str, str | int]:

@@ -59,7 +59,10 @@ def test_fps_of_less_than_two_frames_is_zero(emitted):
     assert ledger.counts().fps == 0.0
 
 
-@given(st.lists(st.sampled_from(["emit", "drop", "fail", "repeat", "stay"]), max_size=60))
+STAND_INS = ("repeat", "passthrough", "interpolate")
+
+
+@given(st.lists(st.sampled_from(["emit", "drop", "fail", *STAND_INS, "stay"]), max_size=60))
 def test_every_frame_is_booked_in_and_out_once(fates):
     ledger = Ledger(3)
     for seq, fate in enumerate(fates):
@@ -70,11 +73,13 @@ def test_every_frame_is_booked_in_and_out_once(fates):
             ledger.drop(f"reason {seq % 2}")
         elif fate == "fail":
             ledger.fail()
-        elif fate == "repeat":
-            ledger.repeat()
+        elif fate in STAND_INS:
+            ledger.repeat(fate)
     counts = ledger.counts()
-    assert counts.in_flight == fates.count("stay") + fates.count("repeat")
+    assert counts.in_flight == sum(fates.count(kind) for kind in ("stay", *STAND_INS))
     assert counts.emitted == fates.count("emit")
     assert sum(counts.dropped.values()) == fates.count("drop")
     assert counts.failed == fates.count("fail")
     assert counts.repeated == fates.count("repeat")
+    assert counts.passed_through == fates.count("passthrough")
+    assert counts.interpolated == fates.count("interpolate")

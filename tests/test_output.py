@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from clips import PERIOD_NS, context, read_video, tensor_frame
 from pydantic import ValidationError
 
 import lsd.stages.output
 from lsd.pipeline.errors import ShapeError, SinkError
 from lsd.pipeline.frame import TENSOR
-from lsd.pipeline.stage import Context, SinkStage
+from lsd.pipeline.stage import Context, SinkStage, StandInStage
 from lsd.stages.output import Output, OutputOptions
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -198,6 +199,41 @@ def test_repeat_emits_the_last_picture_with_its_own_time(opened: Callable) -> No
     output.close()
     assert sink.levels == [255, 255]
     assert sink.times == [0, PERIOD_NS]
+
+
+def test_passthrough_emits_the_captured_picture_and_a_repeat_still_the_last(
+    opened: Callable,
+) -> None:
+    sink = Collecting()
+    output, ctx = opened(sink, live=True)
+    output.process(tensor_frame(0, ctx, grey=1.0))
+    captured = torch.full((1, 64, 64, 3), 77, dtype=torch.uint8)
+    output.passthrough(captured, PERIOD_NS)
+    output.repeat(2 * PERIOD_NS)
+    output.close()
+    assert isinstance(output, StandInStage)
+    assert sink.levels == [255, 77, 255]
+    assert sink.times == [0, PERIOD_NS, 2 * PERIOD_NS]
+
+
+def test_interpolation_emits_the_last_picture_moved_and_keeps_it(opened: Callable) -> None:
+    sink = Collecting()
+    output, ctx = opened(sink, live=True)
+    assert not output.interpolate(PERIOD_NS)
+    frame = tensor_frame(0, ctx)
+    output.process(frame)
+    assert not output.interpolate(PERIOD_NS)  # one picture alone does not move
+    ramp = torch.arange(64) / 63 * 2 - 1  # from left to right, 4 or 5 levels a pixel
+    motion = torch.zeros(1, 64, 64, 2)
+    motion[..., 0] = 10  # what is at x now was at x + 10: it goes left
+    moving = replace(tensor_frame(1, ctx), data=ramp.expand(1, 3, 64, 64), motion=motion)
+    output.process(moving)
+    for ahead in (2, 3, 1):  # the last: not behind the picture itself
+        assert output.interpolate(ahead * PERIOD_NS) is (ahead > 1)
+    output.repeat(9 * PERIOD_NS)
+    output.close()
+    levels = torch.round(torch.arange(64) / 63 * 255)
+    assert sink.levels[1:] == [0, levels[10], levels[20], 0]
 
 
 def test_failed_open_closes_the_sinks_before_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,20 @@ def test_frame_that_is_out_long_before_its_deadline_is_not_missed():
     assert pacer.tick(180 * MS)
 
 
+def test_lateness_is_that_of_the_last_tick_that_was_due():
+    pacer = started(deadline_ms=40)
+    assert pacer.lateness_ns is None
+    pacer.tick(39 * MS)
+    assert pacer.lateness_ns is None
+    pacer.tick(43 * MS)
+    pacer.tick(79 * MS)
+    assert pacer.lateness_ns == 3 * MS
+    pacer.tick(80 * MS)
+    assert pacer.lateness_ns == 0
+    pacer.tick(995 * MS)
+    assert pacer.lateness_ns == 875 * MS
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=50))
 def test_every_missing_frame_is_repeated_exactly_once_on_a_manual_clock(present):
     clock, pacer, never = ManualClock(), Pacer(25), threading.Event()

@@ -114,7 +114,10 @@ def test_failure_and_repeat_are_instants_where_and_when_they_happened():
     trace = make_trace()
     trace.fail("diffusion", 4, 1_000_000)
     trace.repeat(4_000_000, 1_500_000)
-    failure, repeat = events_of(trace, "i")
+    trace.repeat(5_000_000, 5_000_000, "passthrough")
+    trace.repeat(6_000_000, 6_000_000, "interpolate")
+    failure, repeat, *others = events_of(trace, "i")
+    assert [each["name"] for each in others] == ["passed through", "interpolated"]
     assert (failure["name"], failure["cat"]) == ("failed: diffusion", "failure")
     assert (failure["ts"], failure["tid"]) == (0.0, 2)
     assert failure["args"] == {"frame": 4, "stage": "diffusion"}

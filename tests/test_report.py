@@ -46,6 +46,8 @@ def test_json_has_the_keys_that_are_promised():
         "captured": 30,
         "emitted": 28,
         "repeated": 0,
+        "passed_through": 0,
+        "interpolated": 0,
         "dropped": {"skipped:diffusion": 1},
         "failed": 1,
         "in_flight": 0,

@@ -1,4 +1,5 @@
 import threading
+from typing import get_args
 
 import pytest
 from fakes import CollectingSink, FakeCompute, FakeSource, make_runner, run
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from lsd.pipeline import trace as trace_module
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import LsdError, SinkError, StageError
+from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.trace import Admission, Depth, Drop, Failure, Repeat, Span, Trace
 
 NAMES, REASONS, LINKS = ("capture", "blend"), ("superseded", "skipped:blend"), ("in", "out")
@@ -74,7 +76,7 @@ def test_every_kind_of_record_comes_back_as_its_own():
     assert found.admissions == [Admission(5, 8, 48)]
     assert found.drops == [Drop("skipped:blend", 6, 31)]
     assert found.failures == [Failure("blend", 7, 32)]
-    assert found.repeats == [Repeat(50, 48)]
+    assert found.repeats == [Repeat(50, 48, "repeat")]
     assert found.depths == [Depth("out", 33, 2)]
 
 
@@ -92,7 +94,7 @@ calls = st.one_of(
     st.tuples(st.just("admit"), seqs, times, st.none() | times),
     st.tuples(st.just("drop"), st.sampled_from(REASONS), seqs, times),
     st.tuples(st.just("fail"), st.sampled_from(NAMES), seqs, times),
-    st.tuples(st.just("repeat"), times, times),
+    st.tuples(st.just("repeat"), times, times, st.sampled_from(get_args(OnMiss))),
     st.tuples(st.just("depth"), st.integers(0, 1), times, st.integers(0, 100)),
 )
 

@@ -1,0 +1,149 @@
+"""What goes out at a missed deadline: a run on a clock that moves only when told."""
+
+import threading
+
+import pytest
+from fakes import CollectingSink, FakeCompute, FakeSource, make_runner, run
+
+from lsd.pipeline.clock import ManualClock
+from lsd.pipeline.config import load_config
+from lsd.pipeline.errors import ConfigError, GraphError, SinkError
+from lsd.pipeline.launch import build_runner
+from lsd.pipeline.overrides import SetPath
+
+MS = 1_000_000
+
+
+class StandInSink(CollectingSink):
+    """Keeps what stood in: (kind, time, picture).
+
+    Args:
+        knows_motion: whether it can interpolate.
+    """
+
+    def __init__(self, *, knows_motion=True, error=None):
+        super().__init__()
+        self.stood_in = []
+        self.knows_motion = knows_motion
+        self.error = error
+
+    def _keep(self, *what):
+        if self.error:
+            self.repeated.set()
+            raise self.error
+        self.stood_in.append(what)
+        self.repeated.set()
+
+    def repeat(self, pts_ns):
+        self._keep("repeat", pts_ns, None)
+        return True
+
+    def passthrough(self, source, pts_ns):
+        self._keep("passthrough", pts_ns, source)
+
+    def interpolate(self, pts_ns):
+        if self.knows_motion:
+            self._keep("interpolate", pts_ns, None)
+        return self.knows_motion
+
+
+def missed(on_miss, sink, *, misses_while="computing"):
+    """Run two frames, 100 ms apart; the tick is missed before or after the second's capture."""
+    clock = ManualClock()
+
+    def stall():
+        clock.advance(100 * MS)
+        assert sink.repeated.wait(10)
+
+    def before_reading(n):
+        while n and not sink.frames:
+            threading.Event().wait(0.001)
+        if n and misses_while == "capturing":
+            stall()
+
+    def work(frame, _):
+        if frame.seq == 1 and misses_while == "computing":
+            stall()
+        return frame
+
+    stages = (FakeSource(2, before=before_reading), FakeCompute(work=work), sink)
+    return run(*stages, live=True, clock=clock, latency_ms=10.0, on_miss=on_miss)
+
+
+# The tick at 10 ms was the first frame's own; a period without anything is over at 50 ms, and
+# what is missing there was to be captured at 40. The thread sleeps until 100: it is held up.
+
+
+@pytest.mark.parametrize("kind", ["repeat", "passthrough", "interpolate"])
+def test_stand_in_is_shown_and_counted_by_its_kind(kind):
+    sink = StandInSink()
+    runner = missed(kind, sink)
+    counts = runner.report().counts
+    assert {each[0] for each in sink.stood_in} == {kind}
+    found = {
+        "repeat": counts.repeated,
+        "passthrough": counts.passed_through,
+        "interpolate": counts.interpolated,
+    }
+    assert found.pop(kind) == len(sink.stood_in) >= 1
+    assert set(found.values()) == {0}
+    assert {each.kind for each in runner.trace.recording().repeats} == {kind}
+    assert sink.seqs == [0, 1], "the late frame follows"
+
+
+def test_passthrough_shows_the_newest_captured_picture():
+    sink = StandInSink()
+    missed("passthrough", sink)
+    assert sink.stood_in[0][2] == ("picture", 1)
+
+
+def test_stalled_source_has_its_last_picture_repeated_and_not_passed_through():
+    sink = StandInSink()
+    counts = missed("passthrough", sink, misses_while="capturing").report().counts
+    assert {each[0] for each in sink.stood_in} == {"repeat"}
+    assert (counts.passed_through, counts.repeated) == (0, len(sink.stood_in))
+
+
+def test_unknown_motion_is_a_repeat():
+    sink = StandInSink(knows_motion=False)
+    counts = missed("interpolate", sink).report().counts
+    assert {each[0] for each in sink.stood_in} == {"repeat"}
+    assert (counts.interpolated, counts.repeated) == (0, len(sink.stood_in))
+
+
+def test_stand_in_that_fails_is_told_and_loses_no_frame():
+    sink = StandInSink(error=ValueError("no"))
+    runner = missed("passthrough", sink)
+    assert runner.status().messages == ("stage 'output' passthrough: ValueError: no",)
+    counts = runner.report().counts
+    assert (counts.emitted, counts.passed_through, counts.failed) == (2, 0, 0)
+
+
+def test_stand_in_without_a_sink_left_ends_the_run():
+    sink = StandInSink(error=SinkError("the disk is full"))
+    with pytest.raises(SinkError, match="the disk is full"):
+        missed("interpolate", sink)
+
+
+def test_sink_that_can_only_repeat_is_refused_another_stand_in():
+    stages = FakeSource(1), CollectingSink()
+    make_runner(*stages, live=True, on_miss="repeat")
+    with pytest.raises(GraphError, match="got interpolate, but stage 'output' can only repeat"):
+        make_runner(*stages, live=True, on_miss="interpolate")
+
+
+def test_report_and_status_know_the_kinds_and_how_late_the_ticks_were():
+    sink = StandInSink()
+    runner = missed("passthrough", sink)
+    found = runner.report().to_json()
+    assert found["frames"]["passed_through"] == runner.status().passed_through >= 1
+    assert found["lateness_ms"]["max"] == pytest.approx(90, rel=1e-3)  # due at 10, seen at 100
+
+
+def test_yaml_says_what_stands_in():
+    for kind in ("repeat", "passthrough", "interpolate"):
+        runner = build_runner(load_config("test_pattern", [SetPath(f"on_miss={kind}")]))
+        assert runner._session.settings.on_miss == kind
+    assert load_config("demo").on_miss == "repeat"
+    with pytest.raises(ConfigError, match="'repeat', 'passthrough' or 'interpolate'"):
+        load_config("demo", [SetPath("on_miss=black")])
