@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lsd.lab.machine import Machine
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig, load_config
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
+from lsd.pipeline.machine import Machine
 from lsd.pipeline.terminal import reported, say
 
 NETWORK_SIZE = Size(256, 256)

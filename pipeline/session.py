@@ -173,7 +173,10 @@ class Session:
         """Ask the stages what they say about themselves; the first to say it is right."""
         for stage in reversed(self.graph.stages):
             if isinstance(stage, Described):
-                self.facts |= stage.describe()
+                said = stage.describe()
+                self.facts |= said
+                if "model" in said:  # what it takes is what all else is measured by
+                    self.facts["model_stage"] = stage.name
 
     def kill(self) -> None:
         """End all loops at the next opportunity; what is in flight stays there."""

@@ -7,15 +7,14 @@ functions.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsd.pipeline.errors import ConfigError, SinkError
-from lsd.pipeline.terminal import print_json, reported, say, tell
+from lsd.pipeline.terminal import print_json, rendered, reported, say, tell
+from lsd.pipeline.whole_file import check_writable, write_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from lsd.pipeline.report import Report
     from lsd.pipeline.runner import Runner
     from lsd.pipeline.trace import Recording
-
-_PIPE_WIDTH = 120
 
 
 def trace(
@@ -76,16 +73,14 @@ def trace(
         if prompt is not None:
             changes.append(SetOption(f"--prompt {prompt!r}", "prompt", prompt))
         loaded = load_config(config, [*changes, *(SetPath(text) for text in sets or [])])
-        target = output.resolve()  # a link stays one
-        _check_writable(output, target)
-        code = _run(loaded, output, target, frames, seconds, as_json=as_json)
+        check_writable(output)
+        code = _run(loaded, output, frames, seconds, as_json=as_json)
     raise typer.Exit(code)
 
 
 def _run(
     config: PipelineConfig,
     output: Path,
-    target: Path,
     max_frames: int | None,
     max_duration_s: float | None,
     *,
@@ -109,13 +104,11 @@ def _run(
     return see_through(
         runner,
         Progress(sys.stderr),
-        lambda: _tell(config, runner, output, target, as_json=as_json),
+        lambda: _tell(config, runner, output, as_json=as_json),
     )
 
 
-def _tell(
-    config: PipelineConfig, runner: Runner, output: Path, target: Path, *, as_json: bool
-) -> None:
+def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool) -> None:
     """Write the trace, and print its percentiles, also where it could not be written.
 
     Raises:
@@ -128,7 +121,8 @@ def _tell(
     recording, report = runner.trace.recording(), runner.report()
     profile = profile_of(recording, report.warmup_frames)
     try:
-        _write(output, target, trace_file(recording, f"livesd {config.name}"))
+        content = trace_file(recording, f"livesd {config.name}")
+        write_whole(output, json.dumps(content, separators=(",", ":")).encode())
         say(f"{output}: {_extent(recording, report)}; open it in https://ui.perfetto.dev")
     finally:
         if as_json:
@@ -136,7 +130,7 @@ def _tell(
             about = {"name": config.name, "trace": str(output), "error": report.error}
             print_json({**about, "frames": counts, **profile.to_json()})
         else:
-            tell(f"{_rendered(profile_table(profile))}\n{summary(report)}")
+            tell(f"{rendered(profile_table(profile))}\n{summary(report)}")
 
 
 def _extent(recording: Recording, report: Report) -> str:
@@ -194,54 +188,3 @@ def profile_table(profile: Profile) -> RenderableType:
     row("gap", "between two outputs", profile.gap)
     row("read", "the source", profile.read)
     return table
-
-
-def _rendered(table: RenderableType) -> str:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:  # no window cuts the columns there
-        console.width = max(console.width, _PIPE_WIDTH)
-    # By way of a text: where the reader has gone, rich would close stdout as well.
-    with console.capture() as text:
-        console.print(table)
-    return text.get().rstrip("\n")
-
-
-def _check_writable(output: Path, target: Path) -> None:
-    """Find out before the run, and not after it, that the trace cannot be written.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    beside = _beside(target)
-    try:
-        if target.exists():
-            if not target.is_file():
-                what = "a folder" if target.is_dir() else "no regular file"
-                raise ConfigError(f"-o {output}: expected a file's name, found {what}")
-            target.open("ab").close()  # one that is write-protected is to be kept
-        beside.touch()
-        beside.unlink()
-    except OSError as error:
-        raise ConfigError(f"-o {output}: cannot be written: {error.strerror}") from error
-
-
-def _write(output: Path, target: Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        SinkError: it cannot be written.
-    """
-    beside = _beside(target)
-    try:
-        beside.write_text(json.dumps(content, separators=(",", ":")), encoding="utf-8")
-        beside.replace(target)
-    except OSError as error:
-        raise SinkError(f"{output}: cannot be written: {error.strerror}") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.part")

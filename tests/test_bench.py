@@ -12,10 +12,10 @@ from lsd.lab import bench
 from lsd.lab.bench_frame import SizeCost, largest_fitting, pace, patterned
 from lsd.lab.bench_ops import measure_ops
 from lsd.lab.bench_tables import SECTIONS, show
-from lsd.lab.machine import Machine
 from lsd.lab.timing import Timing, Variant, interleave
 from lsd.pipeline.config import load_config
 from lsd.pipeline.frame import Size
+from lsd.pipeline.machine import Machine
 from lsd.stages.models import engines
 
 

@@ -21,8 +21,8 @@ from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.report import About
 from lsd.lab.drift.rules import RULES
 from lsd.lab.drift.wording import sentence
-from lsd.lab.machine import Machine
 from lsd.pipeline.errors import SinkError
+from lsd.pipeline.machine import Machine
 
 NAN = float("nan")
 ABOUT = About(

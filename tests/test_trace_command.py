@@ -289,7 +289,7 @@ def test_disk_that_fills_up_keeps_the_old_file_and_prints_the_figures(traced, mo
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     result = traced("-o", "t.json", "--json")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "t.json: cannot be written: No space left on device"

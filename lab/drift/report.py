@@ -14,8 +14,8 @@ from lsd.lab.drift import curves, glossary, sheets, tables, views
 from lsd.lab.drift.gates import Verdict
 from lsd.lab.drift.record import Record
 from lsd.lab.drift.wording import duration, figure, sentence
-from lsd.lab.machine import Machine
 from lsd.pipeline.errors import SinkError
+from lsd.pipeline.machine import Machine
 
 PAGE = "report.html"
 

@@ -21,10 +21,10 @@ from lsd.lab.drift.stream import diffusion_of, prepared
 from lsd.lab.drift.tables import by_metric, to_json
 from lsd.lab.drift.wording import duration, figure, plural, sentence
 from lsd.lab.interrupts import interruptible
-from lsd.lab.machine import Machine
 from lsd.pipeline.config import PipelineConfig, load_config
 from lsd.pipeline.devices import cores
 from lsd.pipeline.errors import ConfigError
+from lsd.pipeline.machine import Machine
 from lsd.pipeline.progress import Line
 from lsd.pipeline.terminal import EXIT_FAILED, print_json, print_rows, say
 from lsd.stages.models import weights
