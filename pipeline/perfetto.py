@@ -42,6 +42,17 @@ def trace_events(recording: Recording, title: str) -> list[Event]:
 
     Times are microseconds since the earliest record.
     """
+    timed = timed_events(recording)
+    zero_ns = timed[0]["ts"] if timed else 0
+    for event in timed:
+        event["ts"] = (event["ts"] - zero_ns) / 1000
+        if "dur" in event:
+            event["dur"] /= 1000
+    return [*_names(title, tracks_of(recording)), *timed]
+
+
+def timed_events(recording: Recording) -> list[Event]:
+    """Return the events in order of time, `ts` and `dur` in the recording's nanoseconds."""
     timed = [
         *_spans(recording),
         *_card_spans(recording),
@@ -49,13 +60,14 @@ def trace_events(recording: Recording, title: str) -> list[Event]:
         *_depths(recording),
         *_in_flight(recording),
     ]
-    zero_ns = min((event["ts"] for event in timed), default=0)
     # A flow's event binds to the span in front of it: the sort must keep equal times in order.
     timed.sort(key=lambda event: event["ts"])
-    for event in timed:
-        event["ts"] = (event["ts"] - zero_ns) / 1000
-    tracks = _TRACKS | ({_CARD: "card"} if recording.on_card else {})
-    return [*_names(title, tracks), *timed]
+    return timed
+
+
+def tracks_of(recording: Recording) -> dict[int, str]:
+    """Return number -> name of the tracks: the threads, and a card where there is one."""
+    return _TRACKS | ({_CARD: "card"} if recording.on_card else {})
 
 
 def _names(title: str, tracks: dict[int, str]) -> Iterator[Event]:
@@ -84,7 +96,7 @@ def _spans(recording: Recording) -> Iterator[Event]:
                 "name": span.stage,
                 "cat": "stage",
                 **at,
-                "dur": (span.end_ns - span.start_ns) / 1000,
+                "dur": span.end_ns - span.start_ns,
                 "args": {
                     "frame": seq,
                     "wait_ms": (span.start_ns - span.ready_ns) / 1e6,
@@ -107,7 +119,7 @@ def _card_spans(recording: Recording) -> Iterator[Event]:
             "ts": span.start_ns,
             "pid": _PROCESS,
             "tid": _CARD,
-            "dur": (span.end_ns - span.start_ns) / 1000,
+            "dur": span.end_ns - span.start_ns,
             "args": {"frame": span.seq},
         }
 

@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from lsd.pipeline.runner import Runner
     from lsd.pipeline.trace import Recording
 
+_BINARY = ".pftrace"  # Perfetto's own; any other name gets JSON
+
 
 def trace(
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help="A YAML file, or a bundled one: demo, ...")
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE.json", help="Write the trace there")
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to: .json or .pftrace"),
     ],
     frames: Annotated[int | None, typer.Option(min=1, help="End after that many frames")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="End after that long")] = None,
@@ -55,11 +58,12 @@ def trace(
     \b
     Example:
       livesd trace demo --frames 60 -o trace.json      then open it in https://ui.perfetto.dev
-      livesd trace webcam --seconds 10 -o trace.json --json
+      livesd trace webcam --seconds 10 -o trace.pftrace --json
 
-    The pipeline runs as under `livesd run`, and a Ctrl-C ends it likewise; the trace is written
-    then, too. It shows each frame's way through the threads, what waited where, and every drop,
-    failure and repeat. The table has, per stage, how long frames waited for it, how long it
+    A name that ends in .pftrace gets Perfetto's own format, any other one JSON; the events are
+    the same. The pipeline runs as under `livesd run`, and a Ctrl-C ends it likewise; the trace is
+    written then, too. It shows each frame's way through the threads, what waited where, and every
+    drop, failure and repeat. The table has, per stage, how long frames waited for it, how long it
     worked, how old they were behind it, and what was left to the deadline: p99 is what 99 % of
     the frames keep to. The trace holds the last 32,768 records, about 2,700 frames.
     """
@@ -114,15 +118,13 @@ def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool
     Raises:
         SinkError: the trace or stdout cannot be written.
     """
-    from lsd.pipeline.perfetto import trace_file
     from lsd.pipeline.profile import profile_of
     from lsd.pipeline.report import summary
 
     recording, report = runner.trace.recording(), runner.report()
     profile = profile_of(recording, report.warmup_frames)
     try:
-        content = trace_file(recording, f"livesd {config.name}")
-        write_whole(output, json.dumps(content, separators=(",", ":")).encode())
+        write_whole(output, _content(output, recording, f"livesd {config.name}"))
         say(f"{output}: {_extent(recording, report)}; open it in https://ui.perfetto.dev")
     finally:
         if as_json:
@@ -131,6 +133,17 @@ def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool
             print_json({**about, "frames": counts, **profile.to_json()})
         else:
             tell(f"{rendered(profile_table(profile))}\n{summary(report)}")
+
+
+def _content(output: Path, recording: Recording, title: str) -> bytes:
+    """Return the trace in the format that the file's name asks for."""
+    if output.suffix == _BINARY:
+        from lsd.pipeline.perfetto_binary import trace_bytes
+
+        return trace_bytes(recording, title)
+    from lsd.pipeline.perfetto import trace_file
+
+    return json.dumps(trace_file(recording, title), separators=(",", ":")).encode()
 
 
 def _extent(recording: Recording, report: Report) -> str:

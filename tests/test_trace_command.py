@@ -259,6 +259,18 @@ def test_protected_file_is_refused_before_the_run(traced, monkeypatch):
     assert Path("t.json").read_text() == "kept"
 
 
+def test_name_decides_the_format_and_both_hold_as_much(traced):
+    from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TrackEvent
+
+    result = traced("-o", "t.pftrace")
+    assert "t.pftrace: 8 frames; open it in https://ui.perfetto.dev" in result.stderr
+    packets = Trace.FromString(Path("t.pftrace").read_bytes()).packet
+    begins = [p for p in packets if p.track_event.type == TrackEvent.TYPE_SLICE_BEGIN]
+    traced("-o", "t.json")
+    assert len(begins) == len([event for event in written() if event["ph"] == "X"]) == 32
+    assert packets[0].track_descriptor.process.process_name == "livesd test"
+
+
 def test_file_that_is_there_is_replaced_and_nothing_lies_beside_it(traced):
     Path("t.json").write_text("x" * 10**6)
     old = os.stat("t.json").st_ino
