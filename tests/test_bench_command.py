@@ -42,7 +42,7 @@ class Source(FakeSource):
     def at(self, n):
         while n > len(SINKS[-1].frames):
             assert not self.context.stopping.wait(0.0005)
-        if n == 3 and self.what == "gone":
+        if n == 23 and self.what == "gone":
             raise SourceError("the camera is gone")
 
 
@@ -126,6 +126,7 @@ def test_result_names_the_machine_and_what_ran(bench):
     found = json.loads(bench(*FRAMES, "--json", "--set", "stages.work.strength=0.5").stdout)
     assert found["machine"]["cores"] >= 1
     assert "numpy" in found["machine"]["packages"]
+    assert found["run"]["stages"]["output"] == {"kind": "output"}, "nothing was written there"
     assert found["run"]["stages"]["work"] == {"kind": "work", "strength": 0.5}
     assert (found["run"]["model"], found["model_stage"]) == ("tiny", "work")
     assert found["frames"]["captured"] == 25

@@ -3,7 +3,8 @@
 import pytest
 from fakes import CollectingSink, FakeCompute, FakeSource, run
 from hypothesis import given
-from recordings import make_trace, streams
+from hypothesis import strategies as st
+from recordings import make_trace, stream, streams
 
 from lsd.pipeline.bench import breakdown
 
@@ -87,6 +88,20 @@ def test_stage_that_is_not_there_has_no_ratio():
     found = breakdown(trace.recording(), 0, is_flat_out=False)
     assert found.ratio_to(None) is None
     assert found.ratio_to("recall") is None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60))
+def test_ring_that_was_lapped_leaves_whole_frames_only(seed, capacity):
+    made = stream(seed, 30, capacity=capacity)
+    found = breakdown(made.trace.recording(), 0, is_flat_out=False)
+    assert found.frames <= min(len(made.emitted), capacity // 5)
+
+
+def test_ratio_is_that_of_the_medians():
+    trace = make_trace()
+    for seq, waited in enumerate((0, 0, 90)):
+        frame(trace, seq, 1000 * seq, waited=waited)
+    assert breakdown(trace.recording(), 0, is_flat_out=False).ratio_to("diffusion") == 1.5
 
 
 @given(streams)

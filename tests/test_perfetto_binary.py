@@ -54,6 +54,8 @@ def test_tracks_are_the_threads_of_one_process():
     assert process.process.process_name == "livesd test"
     rest = [each for each in by_uuid.values() if each is not process]
     assert {each.parent_uuid for each in rest} == {process.uuid}
+    ranks = [each.sibling_order_rank for each in rest]
+    assert ranks == sorted(set(ranks)), "they lie in this order"
     threads = [each.thread for each in rest if each.HasField("thread")]
     assert [each.thread_name for each in threads] == ["capture", "compute", "output"]
     assert {each.pid for each in threads} == {process.process.pid}
