@@ -38,6 +38,8 @@ class Breakdown:
             compute loop begins with a frame to when it begins with the next.
         services: stage -> the work on a frame.
         waits: stage -> what a frame stood in front of it.
+        on_card: stage -> how long a card worked for it; only those that a card works for, while
+            their service is what the processor does to have it work.
         overhead: the whole less the services that are part of it.
         read: how long the source took for a picture, waiting for it included.
         beside: stages that work while others do, and are no part of the whole.
@@ -47,6 +49,7 @@ class Breakdown:
     whole: Times
     services: dict[str, Times]
     waits: dict[str, Times]
+    on_card: dict[str, Times]
     overhead: Times
     read: Times
     beside: tuple[str, ...]
@@ -56,9 +59,12 @@ class Breakdown:
         return part.mean_ms / self.whole.mean_ms if self.whole.mean_ms else 0.0
 
     def ratio_to(self, stage: str | None) -> float | None:
-        """Return the whole over the work of one stage, by the medians; None: there is none."""
-        service = self.services.get(stage or "")
-        return self.whole.p50 / service.p50 if service is not None and service.p50 else None
+        """Return the whole over the work of one stage, by the medians; None: there is none.
+
+        Its work is the card's, where one works for it.
+        """
+        work = (self.services | self.on_card).get(stage or "")
+        return self.whole.p50 / work.p50 if work is not None and work.p50 else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types; times in milliseconds."""
@@ -69,6 +75,9 @@ class Breakdown:
                 name: {
                     "service_ms": service.to_json(),
                     "wait_ms": self.waits[name].to_json(),
+                    **(
+                        {"on_card_ms": self.on_card[name].to_json()} if name in self.on_card else {}
+                    ),
                     "share": None if name in self.beside else self.share(service),
                 }
                 for name, service in self.services.items()
@@ -82,6 +91,7 @@ class Breakdown:
 class _Way:
     """One frame's way: when it was captured, and a span a stage."""
 
+    seq: int
     captured_ns: int
     spans: dict[str, Span]
 
@@ -101,6 +111,11 @@ def breakdown(recording: Recording, warmup_frames: int, *, is_flat_out: bool) ->
         name: [way.spans[name].start_ns - way.spans[name].ready_ns for way in ways]
         for name in stages
     }
+    known = {way.seq for way in ways}
+    on_card: dict[str, list[int]] = {}
+    for each in recording.on_card:
+        if each.seq in known:
+            on_card.setdefault(each.stage, []).append(each.end_ns - each.start_ns)
     if is_flat_out:
         # Frames that are lost on the way take of the loop's time, too: it counts as overhead.
         compute, beside = stages[:-1], stages[-1:]
@@ -116,6 +131,7 @@ def breakdown(recording: Recording, warmup_frames: int, *, is_flat_out: bool) ->
         whole=_times(wholes),
         services={name: _times(values) for name, values in services.items()},
         waits={name: _times(values) for name, values in waits.items()},
+        on_card={name: _times(values) for name, values in on_card.items()},
         overhead=_times([whole - work for whole, work in zip(wholes, own, strict=True)]),
         read=_times(
             [
@@ -137,7 +153,7 @@ def _ways(recording: Recording, stages: Sequence[str], warmup_frames: int) -> It
     captured = {each.seq: each.captured_ns for each in recording.admissions}
     for seq in sorted(spans):
         if len(spans[seq]) == len(stages) and seq in captured:
-            yield _Way(captured[seq], spans[seq])
+            yield _Way(seq, captured[seq], spans[seq])
 
 
 def _service_ns(span: Span) -> int:

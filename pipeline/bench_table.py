@@ -29,6 +29,10 @@ def table(found: Breakdown) -> RenderableType:
             "beside" if is_beside else f"{share:.1%}",
             "" if is_beside else bar(share),
         )
+    for name, card in found.on_card.items():
+        times = card.quantiles
+        values = map(ms, (times.p50, times.p95, times.p99, card.mean_ms))
+        drawn.add_row(f"{name}, on the card", *values, "", "", "beside", "")
     drawn.add_section()
     for name, part in (("waits, hand-overs", found.overhead), ("a frame", found.whole)):
         times, share = part.quantiles, found.share(part)

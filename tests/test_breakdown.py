@@ -97,6 +97,21 @@ def test_ring_that_was_lapped_leaves_whole_frames_only(seed, capacity):
     assert found.frames <= min(len(made.emitted), capacity // 5)
 
 
+def test_work_on_a_card_is_what_the_ratio_is_to():
+    trace = make_trace()
+    for seq in range(2):
+        frame(trace, seq, 100 * seq)
+        trace.on_card("diffusion", seq, 100 * seq * MS, (100 * seq + 16) * MS)
+    trace.on_card("diffusion", 2, 300 * MS, 390 * MS)  # of a frame that did not come out
+    found = breakdown(trace.recording(), 1, is_flat_out=False)
+    assert {name: each.quantiles.count for name, each in found.on_card.items()} == {"diffusion": 1}
+    assert found.on_card["diffusion"].p50 == 16
+    assert found.ratio_to("diffusion") == 2
+    stages = found.to_json()["stages"]
+    assert stages["diffusion"]["on_card_ms"]["p50"] == 16
+    assert "on_card_ms" not in stages["blend"]
+
+
 def test_ratio_is_that_of_the_medians():
     trace = make_trace()
     for seq, waited in enumerate((0, 0, 90)):

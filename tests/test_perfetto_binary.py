@@ -74,6 +74,16 @@ def test_span_is_a_slice_with_what_it_is_about():
     assert not begin.track_event.flow_ids, "one span alone flows nowhere"
 
 
+def test_work_on_a_card_has_a_track_of_its_own():
+    trace = make_trace()
+    trace.on_card("blend", 7, 3_000_000, 8_500_000)
+    by_uuid, events = read_back(trace.recording())
+    ((track, begin, end_ns),) = slices(events)
+    assert by_uuid[track].thread.thread_name == "card"
+    assert (begin.timestamp, end_ns, begin.track_event.name) == (3_000_000, 8_500_000, "blend")
+    assert not begin.track_event.flow_ids
+
+
 def test_frame_flows_from_span_to_span_and_ends_in_the_last():
     trace = make_trace()
     for place, start in ((4, 0), (0, 10), (1, 20), (3, 30)):
