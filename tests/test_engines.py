@@ -124,7 +124,7 @@ def test_float_engine_survives_an_input_of_one_colour(engine: str, level: int) -
     assert torch.allclose(compiled(engine)(*given), compiled("torch")(*given), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("engine", "median", "least"), [(BF16, 46.0, 44.0), (INT8, 40.0, 36.0)])
+@pytest.mark.parametrize(("engine", "median", "least"), [(BF16, 46.0, 44.0), (INT8, 40.0, 35.0)])
 def test_fast_engines_first_step_is_close_to_torchs(
     engine: str, median: float, least: float
 ) -> None:
@@ -133,7 +133,8 @@ def test_fast_engines_first_step_is_close_to_torchs(
         s.name: psnr(compiled(engine)(*first_step(s.name)), reference(s.name)) for s in STYLES
     }
     # With the head in int8 it was 33 and 30, with the normalisation's statistics too 31.6 and
-    # 25.7. Other processors round sums otherwise, so a little less than measured passes.
+    # 25.7. Other processors round sums otherwise (without VNNI `ink` has 35.3), so a little less
+    # than measured passes.
     assert statistics.median(ratios.values()) >= median, ratios
     assert min(ratios.values()) >= least, ratios
 
