@@ -115,7 +115,7 @@ class MetricsConfig(_Strict):
     """Where a run tells machines how it goes, over HTTP."""
 
     port: int = Field(
-        ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: any free one"
+        9464, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: any free one"
     )
     host: str = Field(
         "127.0.0.1",

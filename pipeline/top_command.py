@@ -47,9 +47,9 @@ def top(
 
     \b
     Example:
-      livesd run webcam --metrics-port 9464           in one terminal
-      livesd top                                      in another: q or Ctrl-C ends it
-      livesd top 9500 --once --json | jq .latency.p99
+      livesd top                                      while `livesd run webcam --metrics-port 9464`
+      livesd top studio:9500                          runs elsewhere; q or Ctrl-C ends the watching
+      livesd top --once --json | jq .latency.p99
 
     The picture is renewed every second: what the run is doing, frames a second, latency and the
     frames on time, what was lost and why, and each stage's milliseconds. `now` is the mean of
