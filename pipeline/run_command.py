@@ -12,10 +12,8 @@ from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.report import Report, render_table, summary
 from lsd.pipeline.runner import Runner
-from lsd.pipeline.terminal import print_json, say, tell
+from lsd.pipeline.terminal import print_json, rendered, say, tell
 from lsd.pipeline.watch import see_through
-
-_PIPE_WIDTH = 120
 
 
 def run_pipeline(
@@ -105,12 +103,5 @@ def _report(config: PipelineConfig, runner: Runner, *, as_json: bool, verbosity:
 
 
 def _print_table(report: Report, *, to_stderr: bool) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=to_stderr)
-    if not console.is_terminal:  # no window cuts the columns there
-        console.width = max(console.width, _PIPE_WIDTH)
-    # By way of a text: where the reader has gone, rich would close stdout as well.
-    with console.capture() as table:
-        console.print(render_table(report))
-    (say if to_stderr else tell)(table.get().rstrip("\n"))
+    table = rendered(render_table(report), to_stderr=to_stderr)
+    (say if to_stderr else tell)(table)

@@ -6,15 +6,19 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from lsd.pipeline.errors import ConfigError, GraphError, LsdError, SinkError
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_PIPE_WIDTH = 120
 
 
 def say(text: str) -> None:
@@ -64,6 +68,21 @@ def reported(*, debug: bool = False) -> Iterator[None]:
 def print_json(data: Any) -> None:
     """Print one line of JSON on stdout."""
     tell(json.dumps(data, ensure_ascii=False, allow_nan=False))
+
+
+def rendered(content: RenderableType, *, to_stderr: bool = False) -> str:
+    """Return what rich makes of `content` there; by way of `tell` or `say` it is printed.
+
+    Where the reader has gone, rich's own printing would close the stream as well.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=to_stderr)
+    if not console.is_terminal:  # no window cuts the columns there
+        console.width = max(console.width, _PIPE_WIDTH)
+    with console.capture() as text:
+        console.print(content)
+    return text.get().rstrip("\n")
 
 
 def print_rows(rows: Sequence[Mapping[str, str]]) -> None:

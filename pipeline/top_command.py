@@ -16,18 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsd.pipeline.terminal import print_json, reported, say, tell
+from lsd.pipeline.terminal import print_json, rendered, reported, say, tell
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from lsd.pipeline.glance import Glance
     from lsd.pipeline.scrape import Reading
 
 _PERIOD_S = 1.0
 _PATIENCE = 3  # unanswered questions in a row
-_PIPE_WIDTH = 120
-
 Show = Callable[["Glance", str], None]  # the figures, and what else is to be said of them
 Wait = Callable[[], bool]  # until it is time to ask again; False: the user has seen enough
 
@@ -117,7 +113,7 @@ def _once(url: str, *, as_json: bool) -> None:
     if as_json:
         print_json(glance.to_json())
         return
-    tell(_rendered(glance_table(glance)))
+    tell(rendered(glance_table(glance)))
     why = _why(url, glance)
     if why:
         say(why)
@@ -188,15 +184,3 @@ def _keys() -> Iterator[Wait]:
         yield wait
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-def _rendered(table: RenderableType) -> str:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:  # no window cuts the columns there
-        console.width = max(console.width, _PIPE_WIDTH)
-    # By way of a text: where the reader has gone, rich would close stdout as well.
-    with console.capture() as text:
-        console.print(table)
-    return text.get().rstrip("\n")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsd.pipeline.errors import ConfigError, SinkError
-from lsd.pipeline.terminal import print_json, reported, say, tell
+from lsd.pipeline.terminal import print_json, rendered, reported, say, tell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lsd.pipeline.report import Report
     from lsd.pipeline.runner import Runner
     from lsd.pipeline.trace import Recording
-
-_PIPE_WIDTH = 120
 
 
 def trace(
@@ -137,7 +135,7 @@ def _tell(
             about = {"name": config.name, "trace": str(output), "error": report.error}
             print_json({**about, "frames": counts, **profile.to_json()})
         else:
-            tell(f"{_rendered(profile_table(profile))}\n{summary(report)}")
+            tell(f"{rendered(profile_table(profile))}\n{summary(report)}")
 
 
 def _extent(recording: Recording, report: Report) -> str:
@@ -195,18 +193,6 @@ def profile_table(profile: Profile) -> RenderableType:
     row("gap", "between two outputs", profile.gap)
     row("read", "the source", profile.read)
     return table
-
-
-def _rendered(table: RenderableType) -> str:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:  # no window cuts the columns there
-        console.width = max(console.width, _PIPE_WIDTH)
-    # By way of a text: where the reader has gone, rich would close stdout as well.
-    with console.capture() as text:
-        console.print(table)
-    return text.get().rstrip("\n")
 
 
 def _check_writable(output: Path, target: Path) -> None:
