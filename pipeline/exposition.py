@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -25,12 +25,18 @@ from lsd.pipeline.runner import Status
 
 _WHAT_QUANTILES = "quantiles since the start without the warm-up, sum and count with it; seconds"
 
-# What else a status may tell, by the name of its field: metric, label, help. A
-# number becomes a gauge, a text a gauge with a label, a mapping counts by label.
-_FURTHER: dict[str, tuple[str, str, str]] = {
-    "rung": ("livesd_rung", "rung", "The quality that frames are made in"),
-    "level": ("livesd_rung_level", "level", "Place of the rung in the ladder, 0 is the best"),
-    "plans": ("livesd_frames_planned", "plan", "Frames by what the scheduler decided"),
+# What else a run may tell, by the name of the field in its status, its report or the report
+# of its ladder: the metric's name and help. A number becomes a gauge, or a counter where the
+# name ends in _total; a text a gauge of 1 and a mapping counts, labelled with the field's name;
+# percentiles become a summary.
+_FURTHER = {
+    "rung": ("livesd_rung", "1 for the quality that frames are made in"),
+    "level": ("livesd_rung_level", "Place of that rung in the ladder, 0 is the best"),
+    "changes": ("livesd_rung_changes_total", "How often the rung has changed"),
+    "plans": ("livesd_frames_planned_total", "Frames by why the scheduler made them so"),
+    "passed_through": ("livesd_frames_passed_through_total", "Inputs shown for a late frame"),
+    "interpolated": ("livesd_frames_interpolated_total", "Carried on pictures shown for one"),
+    "lateness": ("livesd_tick_lateness_seconds", "Of the ticks that notice a missed deadline"),
 }
 
 
@@ -67,7 +73,7 @@ class RunCollector(Collector):
         yield from _timing(report)
         yield from _stages(report)
         yield from _links(self._run.links())
-        yield from _further(status)
+        yield from _further((status, report, getattr(report, "ladder", None)))
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: a registry need not collect to know that the names are ours."""
@@ -163,18 +169,21 @@ def _links(links: Mapping[str, LinkStats]) -> Iterator[Metric]:
     yield depth
 
 
-def _further(status: Status) -> Iterator[Metric]:
-    for field, (name, label, text) in _FURTHER.items():
-        value = getattr(status, field, None)
-        if isinstance(value, Mapping):
-            counter = CounterMetricFamily(name, text, labels=[label])
-            for key, count in value.items():
-                counter.add_metric([str(key)], count)
-            yield counter
+def _further(tellers: Sequence[object]) -> Iterator[Metric]:
+    for field, (name, text) in _FURTHER.items():
+        value = next((getattr(each, field) for each in tellers if hasattr(each, field)), None)
+        if isinstance(value, Percentiles):
+            yield _summary(name, text, {None: value})
         elif isinstance(value, (int, float)):
-            yield GaugeMetricFamily(name, text, value)
+            is_counter = name.endswith("_total")
+            yield (CounterMetricFamily if is_counter else GaugeMetricFamily)(name, text, value)
+        elif isinstance(value, Mapping):
+            counts = CounterMetricFamily(name, text, labels=[field])
+            for key, count in value.items():
+                counts.add_metric([str(key)], count)
+            yield counts
         elif value is not None:
-            gauge = GaugeMetricFamily(name, text, labels=[label])
+            gauge = GaugeMetricFamily(name, text, labels=[field])
             gauge.add_metric([str(value)], 1)
             yield gauge
 

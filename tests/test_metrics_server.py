@@ -17,7 +17,9 @@ from lsd.pipeline.config import MetricsConfig
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
 from lsd.pipeline.exposition import RunCollector
 from lsd.pipeline.health import STALL_S
+from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.metrics_server import MetricsServer
+from lsd.pipeline.report import Report
 
 SECOND = 1_000_000_000
 
@@ -307,29 +309,42 @@ def test_any_other_path_is_not_found():
 # What a later status may have
 
 
-def families(status):
+def families(status, **more):
+    """Return what is told of a run whose status and report have these fields too."""
     runner = make_runner(FakeSource(1), CollectingSink())
+    report = {name: getattr(runner.report(), name) for name in Report.__dataclass_fields__}
     run = SimpleNamespace(
         status=lambda: SimpleNamespace(expected=None, **status),
-        report=runner.report,
+        report=lambda: SimpleNamespace(**report, **more),
         health=runner.health,
         links=runner.links,
     )
     return {family.name: family for family in RunCollector(run, "fake").collect()}
 
 
-def test_rung_of_a_status_is_told_as_number_text_or_counts():
-    found = families({"rung": "384x384, 1 step", "level": 2, "plans": {"reuse": 3, "full": 4}})
+def test_rung_and_plans_are_told_where_a_run_has_them():
+    ladder = SimpleNamespace(plans={"reuse": 3, "level": 4}, changes=5)
+    found = families({"rung": "384x384, 1 step", "level": 2}, ladder=ladder)
     assert [(s.labels, s.value) for s in found["livesd_rung"].samples] == [
         ({"rung": "384x384, 1 step"}, 1)
     ]
     assert [s.value for s in found["livesd_rung_level"].samples] == [2]
-    counts = {s.labels["plan"]: s.value for s in found["livesd_frames_planned"].samples}
-    assert counts == {"reuse": 3, "full": 4}
+    assert found["livesd_rung_changes"].type == "counter"
+    counts = {s.labels["plans"]: s.value for s in found["livesd_frames_planned"].samples}
+    assert counts == {"reuse": 3, "level": 4}
 
 
-def test_status_without_a_rung_says_nothing_of_it():
-    assert not [name for name in families({}) if "rung" in name]
+def test_lateness_of_the_ticks_is_told_where_it_is_measured():
+    lateness = Percentiles(3, 1.0, 2.0, 3.0, 3.0, 3.0, 4, 9.0)
+    (family,) = (families({}, lateness=lateness)[name] for name in ["livesd_tick_lateness_seconds"])
+    told = {s.labels.get("quantile", s.name.rpartition("_")[2]): s.value for s in family.samples}
+    assert told == {"0.5": 0.001, "0.95": 0.002, "0.99": 0.003, "0.999": 0.003,
+                    "count": 4, "sum": 0.009}  # fmt: skip
+
+
+def test_run_without_them_says_nothing_of_them():
+    assert not [name for name in families({"rung": None, "level": None}, ladder=None)
+                if "rung" in name or "plan" in name]  # fmt: skip
 
 
 def test_names_follow_the_conventions():
