@@ -117,6 +117,12 @@ def test_block_with_a_wrong_bit_makes_the_picture_unreadable():
     assert read(picture) is None
 
 
+def test_known_pair_that_is_turned_round_makes_the_picture_unreadable():
+    picture = stamped(77)
+    picture[:16, :32] = picture[:16, 31::-1]
+    assert read(picture) is None
+
+
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_plain_picture_holds_no_number(level):
     assert read(np.full((128, 192, 3), level, np.uint8)) is None

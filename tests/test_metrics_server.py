@@ -12,6 +12,7 @@ from fakes import CollectingSink, FakeCompute, FakeSource, make_runner
 from prometheus_client.parser import text_string_to_metric_families
 from scrapes import get, samples, value
 
+from lsd.pipeline import metrics_server
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.config import MetricsConfig
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
@@ -198,7 +199,7 @@ def test_stage_that_does_not_return_is_a_stall_though_the_camera_goes_on():
 
 
 def test_source_that_gives_nothing_for_long_is_waited_for():
-    clock, gate, first_is_out = ManualClock(), Gate(at=1), threading.Event()
+    clock, gate, first_is_out = ManualClock(SECOND), Gate(at=1), threading.Event()
     runner = make_runner(FakeSource(2, before=gate), CollectingSink(), clock=clock)
     runner.start()
     with asked(runner) as ask:
@@ -212,7 +213,7 @@ def test_source_that_gives_nothing_for_long_is_waited_for():
 
 
 def test_frame_after_a_long_wait_for_the_source_is_no_stall():
-    clock, source_gate, sink_gate = ManualClock(), Gate(at=1), Gate(at=1)
+    clock, source_gate, sink_gate = ManualClock(SECOND), Gate(at=1), Gate(at=1)
     runner = make_runner(
         FakeSource(2, before=source_gate),
         CollectingSink(before=lambda frame: sink_gate(frame.seq)),
@@ -284,7 +285,8 @@ def test_host_that_is_not_ours_is_one_clear_error():
         MetricsServer(run, "fake", MetricsConfig(port=0, host="no-such-host.invalid"))
 
 
-def test_server_ends_with_all_its_threads_though_a_client_hangs():
+def test_server_ends_with_all_its_threads_though_a_client_hangs(monkeypatch):
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 60)  # not what ends it here
     before = set(threading.enumerate())
     server = MetricsServer(
         make_runner(FakeSource(1), CollectingSink()), "fake", MetricsConfig(port=0)
@@ -294,7 +296,9 @@ def test_server_ends_with_all_its_threads_though_a_client_hangs():
         client.sendall(b"GET /metr")
         while len(set(threading.enumerate()) - before) < 2:  # the server's, and the client's
             accepted.wait(0.01)
-        server.close()
+        closing_it = threading.Thread(target=server.close)
+        closing_it.start()
+        closing_it.join(20)
         assert set(threading.enumerate()) == before
         assert client.recv(100) == b"", "the client was not cut off"
     with pytest.raises(OSError, match="refused"):
@@ -315,7 +319,7 @@ def families(status, **more):
     report = {name: getattr(runner.report(), name) for name in Report.__dataclass_fields__}
     run = SimpleNamespace(
         status=lambda: SimpleNamespace(expected=None, **status),
-        report=lambda: SimpleNamespace(**report, **more),
+        report=lambda: SimpleNamespace(**{**report, **more}),
         health=runner.health,
         links=runner.links,
     )

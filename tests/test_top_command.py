@@ -299,6 +299,23 @@ def test_server_that_does_not_answer_is_asked_three_times(monkeypatch):
     assert len(asked) == 4
 
 
+def test_answer_in_between_begins_the_count_anew(monkeypatch):
+    answers = iter([True, False, False, True, False, False, True, None])
+
+    def ask(url):
+        answer = next(answers)
+        if answer is None:
+            raise scrape.NobodyThereError("gone")
+        if not answer:
+            raise scrape.NoAnswerError("too slow")
+        return read_text(run_text())
+
+    monkeypatch.setattr(scrape, "read_metrics", ask)
+    shown = []
+    top_command.watch("http://x", lambda glance, why: shown.append(glance), lambda: True)
+    assert len(shown) == 3
+
+
 def test_answer_that_never_comes_is_an_error(monkeypatch):
     monkeypatch.setattr(scrape, "_PATIENCE_S", 0.05)
     held = threading.Event()
