@@ -62,6 +62,7 @@ Example:
   livesd run webcam --set stages.diffusion.strength=0.6
   livesd run demo --style-image painting.jpg
   livesd run demo --duration 10s --json | tail -1
+  livesd run webcam --metrics-port 9464         then, elsewhere: livesd top
 
 Messages and progress go to stderr, the table at the end (or, with --json, one object as the
 last line) to stdout. The first Ctrl-C finishes what is on its way and closes the files (exit
@@ -163,6 +164,10 @@ def run(
         str | None, typer.Option(metavar="TIME", help="End after 10s, 500ms, 2m or 1h")
     ] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="End after that many frames")] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="N", help="Serve /metrics there: livesd top"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one line of JSON")
     ] = False,
@@ -172,7 +177,7 @@ def run(
 ) -> None:
     with reported(debug=debug):
         duration_s = None if duration is None else seconds(duration)
-        options = _options(input, output, prompt, style, style_image, seed, engine)
+        options = _options(input, output, prompt, style, style_image, seed, engine, metrics_port)
         loaded = _load(config, sets, options)
         from lsd.pipeline.run_command import run_pipeline
 
@@ -329,9 +334,10 @@ def _options(
     style_image: Path | None,
     seed: int | None,
     engine: str | None,
+    metrics_port: int | None,
 ) -> list[Override]:
     """Return the short flags as what they change."""
-    from lsd.pipeline.overrides import SetOption
+    from lsd.pipeline.overrides import SetOption, SetValue
 
     changes: list[Override] = []
     if input_uri is not None:
@@ -349,6 +355,9 @@ def _options(
         changes.append(SetOption(f"--seed {seed}", "seed", seed))
     if engine is not None:
         changes.append(SetOption(f"--engine {engine}", "engine", engine))
+    if metrics_port is not None:
+        flag = f"--metrics-port {metrics_port}"
+        changes.append(SetValue(flag, ("metrics", "port"), metrics_port))
     return changes
 
 

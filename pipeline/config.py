@@ -112,6 +112,20 @@ class FeedbackConfig(_Strict):
     delay: int = Field(1, ge=1, le=8, description="How many frames later")
 
 
+class MetricsConfig(_Strict):
+    """Where a run tells machines how it goes, over HTTP."""
+
+    port: int = Field(
+        9464, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: any free one"
+    )
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="Address to listen on; 0.0.0.0 lets the whole network ask",
+    )
+
+
 class PipelineConfig(_Strict):
     """One pipeline: what runs, at which size and rate, in which order."""
 
@@ -165,6 +179,9 @@ class PipelineConfig(_Strict):
     )
     feedback: FeedbackConfig | None = Field(
         None, description="The recurrence; without it, no stage sees an earlier frame"
+    )
+    metrics: MetricsConfig | None = Field(
+        None, description="Metrics for Prometheus and `livesd top`; without it, none are served"
     )
 
     _document: Document | None = PrivateAttr(None)
@@ -246,6 +263,7 @@ def _fields(document: Document, registry: Registry) -> dict[tuple[str, ...], lis
     fields: dict[tuple[str, ...], list[str]] = {
         (): _names(PipelineConfig),
         ("feedback",): _names(FeedbackConfig),
+        ("metrics",): _names(MetricsConfig),
     }
     stages = document.data.get("stages") if isinstance(document.data, dict) else None
     for name, item in stages.items() if isinstance(stages, dict) else ():

@@ -40,6 +40,7 @@ def build_runner(
     config: PipelineConfig,
     registry: Registry | None = None,
     *,
+    graph: Graph | None = None,
     clock: Clock | None = None,
     max_frames: int | None = None,
     max_duration_s: float | None = None,
@@ -49,6 +50,7 @@ def build_runner(
     Args:
         config: a validated pipeline.
         registry: where stage kinds come from; by default, what is installed.
+        graph: what `build_graph` made of the config, if something was put into it since.
         clock: where time comes from; by default, the machine.
         max_frames: end after that many captured frames.
         max_duration_s: end after that long.
@@ -57,7 +59,7 @@ def build_runner(
         GraphError: the stages do not fit together.
         ConfigError: the device is not there.
     """
-    graph = build_graph(config, registry)
+    graph = graph or build_graph(config, registry)
     return Runner(
         graph,
         size=config.size,

@@ -31,6 +31,7 @@ class Counts:
         on_time: frames among `counted` that were emitted by their deadline.
         first_ns: when the first fresh frame went out, monotonic; None: none did.
         last_ns: when the latest fresh frame went out.
+        busy_since_ns: since when there has always been a frame in flight; None: there is none.
     """
 
     captured: int
@@ -43,6 +44,7 @@ class Counts:
     on_time: int
     first_ns: int | None
     last_ns: int | None
+    busy_since_ns: int | None = None
     passed_through: int = 0
     interpolated: int = 0
 
@@ -73,10 +75,13 @@ class Ledger:
         self._dropped: Counter[str] = Counter()
         self._first_ns: int | None = None
         self._last_ns: int | None = None
+        self._busy_since_ns = 0
 
-    def capture(self) -> None:
-        """Book a frame in."""
+    def capture(self, now_ns: int) -> None:
+        """Book a frame in, that was captured at `now_ns`."""
         with self._lock:
+            if self._captured == self._settled():
+                self._busy_since_ns = now_ns
             self._captured += 1
 
     def drop(self, reason: str) -> None:
@@ -110,7 +115,7 @@ class Ledger:
     def counts(self) -> Counts:
         """Return a consistent copy."""
         with self._lock:
-            out = self._emitted + sum(self._dropped.values()) + self._failed
+            out = self._settled()
             warmup = 0 if self._captured <= 2 * self.warmup_frames else self.warmup_frames
             return Counts(
                 captured=self._captured,
@@ -125,4 +130,9 @@ class Ledger:
                 on_time=self._on_time + (0 if warmup else self._on_time_in_warmup),
                 first_ns=self._first_ns,
                 last_ns=self._last_ns,
+                busy_since_ns=self._busy_since_ns if self._captured > out else None,
             )
+
+    def _settled(self) -> int:
+        """Return how many frames are booked out; under the lock."""
+        return self._emitted + sum(self._dropped.values()) + self._failed

@@ -7,20 +7,29 @@ from dataclasses import dataclass, field
 
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-PERCENTILES = (50.0, 95.0, 99.0)
+PERCENTILES = (50.0, 95.0, 99.0, 99.9)
 _HIGHEST_US = 3_600_000_000  # an hour; what is longer counts as an hour
 _DIGITS = 3  # values are kept to 0.1 %, or to 1 us where that is coarser
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """What a set of durations looks like, in milliseconds; None where it is empty."""
+    """What a set of durations looks like, in milliseconds; None where it is empty.
+
+    Attributes:
+        count: how many the percentiles are of.
+        total_count: how many there were in all, those of the warm-up too; never falls.
+        total_ms: their sum.
+    """
 
     count: int
     p50: float | None
     p95: float | None
     p99: float | None
+    p999: float | None
     max: float | None
+    total_count: int
+    total_ms: float
 
 
 class Durations:
@@ -38,6 +47,7 @@ class Durations:
         self._warmup = _histogram()
         self._steady = _histogram()
         self._lock = threading.Lock()
+        self._total_count, self._total_ns = 0, 0
 
     def record(self, seq: int, duration_ns: int) -> None:
         """Add one duration, kept to the nearest microsecond; negative ones count as 0."""
@@ -45,9 +55,11 @@ class Durations:
         duration_us = min(max(0, (duration_ns + 500) // 1000), _HIGHEST_US)
         with self._lock:
             histogram.record_value(duration_us)
+            self._total_count += 1
+            self._total_ns += max(0, duration_ns)
 
     def percentiles(self, *, warmup: bool = False) -> Percentiles:
-        """Return p50, p95, p99 and the largest, without the warm-up unless asked for."""
+        """Return p50 to p99.9 and the largest, without the warm-up unless asked for."""
         # The search for the percentiles takes long and needs counts that stand
         # still; the copy is short, so that no recording waits for the search.
         histogram = _histogram()
@@ -55,12 +67,13 @@ class Durations:
             histogram.add(self._steady)
             if warmup:
                 histogram.add(self._warmup)
+            totals = self._total_count, self._total_ns / 1e6
         count = int(histogram.get_total_count())
         if not count:
-            return Percentiles(0, None, None, None, None)
+            return Percentiles(0, None, None, None, None, None, *totals)
         values = histogram.get_percentile_to_value_dict(list(PERCENTILES))
-        p50, p95, p99 = (values[percentile] / 1000 for percentile in PERCENTILES)
-        return Percentiles(count, p50, p95, p99, histogram.get_max_value() / 1000)
+        p50, p95, p99, p999 = (values[percentile] / 1000 for percentile in PERCENTILES)
+        return Percentiles(count, p50, p95, p99, p999, histogram.get_max_value() / 1000, *totals)
 
 
 class StageDurations:

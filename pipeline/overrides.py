@@ -46,6 +46,19 @@ class SetPath:
         document.problems += [Problem(Where(flag), problem.text) for problem in value.problems]
 
 
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """A flag such as `--metrics-port N`: set the one place in a pipeline that it stands for."""
+
+    flag: str
+    path: tuple[str, ...]
+    value: Any
+
+    def apply(self, document: Document, registry: Registry) -> None:
+        _reach(document, self.path, self.flag)
+        document.put(self.path, self.value, Where(self.flag))
+
+
 def _reach(document: Document, path: tuple[str, ...], flag: str) -> None:
     """Make sure that the mapping around `path` exists; the YAML may have left it out."""
     stages = document.data.get("stages")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
@@ -41,12 +43,32 @@ def run_pipeline(
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     if verbosity >= 0:
         say(headline(config))
-    progress = Progress(sys.stderr, is_quiet=verbosity < 0)
-    return see_through(
-        runner,
-        progress,
-        lambda: _report(config, runner, as_json=as_json, verbosity=verbosity),
-    )
+    with metrics_served(runner, config, is_quiet=verbosity < 0):
+        return see_through(
+            runner,
+            Progress(sys.stderr, is_quiet=verbosity < 0),
+            lambda: _report(config, runner, as_json=as_json, verbosity=verbosity),
+        )
+
+
+@contextmanager
+def metrics_served(
+    runner: Runner, config: PipelineConfig, *, is_quiet: bool = False
+) -> Iterator[None]:
+    """Serve the metrics of a run inside the block, and say where; only if the config wants it.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    if config.metrics is None:
+        yield
+        return
+    from lsd.pipeline.metrics_server import MetricsServer  # 0.2 s of imports
+
+    with closing(MetricsServer(runner, config.name, config.metrics)) as server:
+        if not is_quiet:
+            say(f"metrics: {server.url}")
+        yield
 
 
 def headline(config: PipelineConfig) -> str:

@@ -14,6 +14,8 @@ from lsd.pipeline.clock import Clock, MonotonicClock
 from lsd.pipeline.errors import KernelError, LsdError, StageError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.graph import Graph
+from lsd.pipeline.health import Health, judge
+from lsd.pipeline.link import LinkStats
 from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
@@ -218,6 +220,23 @@ class Runner:
     def report(self) -> Report:
         """Return the run's report; before the end, that of the run so far."""
         return make_report(self._session, self._session.facts)
+
+    def health(self) -> Health:
+        """Return whether the run is well; any thread may ask, at any time."""
+        session = self._session
+        return judge(
+            session.recorder.ledger.counts(),
+            session.clock.now_ns(),
+            error=session.error,
+            has_started=bool(self._threads),
+            is_stopping=session.stopping.is_set(),
+            has_ended=self._finished.is_set(),
+        )
+
+    def links(self) -> dict[str, LinkStats]:
+        """Return the two links by the thread that takes from them: "compute", "output"."""
+        session = self._session
+        return {"compute": session.inbox.stats(), "output": session.outbox.stats()}
 
     def _open(self) -> None:
         """Open all stages; on the CPU, where the card will not do and need not."""

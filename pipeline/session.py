@@ -89,7 +89,7 @@ class Recorder:
         self.trace.record(len(self.stages), seq, start_ns, start_ns, captured_ns)
         self.trace.admit(seq, captured_ns, frame.deadline_ns)
         self.read.record(seq, captured_ns - start_ns)
-        self.ledger.capture()
+        self.ledger.capture(captured_ns)
 
     def drop(self, reason: str, seq: int, at_ns: int) -> None:
         """Record that a frame was given up."""

@@ -155,7 +155,7 @@ class Simulation:
         scene, policy, seq = self._scene, self._policy, len(self.passages)
         passage = Passage(seq, self.now_ns, self.now_ns + scene.latency_ns)
         self.passages.append(passage)
-        self.ledger.capture()
+        self.ledger.capture(self.now_ns)
         reason = policy.admit(self.now_ns, passage.deadline_ns)
         if reason is not None:
             self._drop(passage, reason)

@@ -99,17 +99,18 @@ def _run(
     from lsd.pipeline.allocator import keep_freed_memory
     from lsd.pipeline.launch import build_runner
     from lsd.pipeline.progress import Progress
-    from lsd.pipeline.run_command import headline
+    from lsd.pipeline.run_command import headline, metrics_served
     from lsd.pipeline.watch import see_through
 
     keep_freed_memory()
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     say(headline(config))
-    return see_through(
-        runner,
-        Progress(sys.stderr),
-        lambda: _tell(config, runner, output, as_json=as_json),
-    )
+    with metrics_served(runner, config):
+        return see_through(
+            runner,
+            Progress(sys.stderr),
+            lambda: _tell(config, runner, output, as_json=as_json),
+        )
 
 
 def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool) -> None:

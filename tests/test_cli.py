@@ -1,7 +1,9 @@
 import errno
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from lsd.pipeline.cli import app, seconds
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.progress import Progress, status_line
-from lsd.pipeline.runner import Status
+from lsd.pipeline.runner import Runner, Status
 
 YAML = """\
 name: test
@@ -142,7 +144,7 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "check", "graph", "schema", "styles", "devices", "doctor", "drift"]
+    "command", ["run", "check", "graph", "schema", "styles", "devices", "doctor", "drift", "top"]
 )
 def test_help_of_every_command_opens_with_an_example(command):
     result = CliRunner().invoke(app, [command, "--help"])
@@ -303,6 +305,11 @@ def test_duration_limits_a_file_by_its_own_time(livesd):
             "--engine x: no stage of p.yaml has an option 'engine'",
         ),
         (
+            ["run", "p.yaml", "--set", "metrics.prot=1"],
+            2,
+            "--set metrics.prot=1: unknown field 'prot'; did you mean 'port'?",
+        ),
+        (
             ["run", "p.yaml", "--style-image", "x.jpg"],
             2,
             "--style-image x.jpg: no stage of p.yaml has an option 'style_image'",
@@ -403,6 +410,55 @@ def test_stage_that_never_returns_does_not_hold_up_the_end(livesd, monkeypatch):
     assert left == [130]
     assert "killed while a stage did not return" in result.stderr
     assert "3 left in flight" in result.stdout
+
+
+@pytest.mark.parametrize("ending", ["frames://8", "SIGINT", "SIGTERM"])
+def test_metrics_are_served_as_long_as_the_run_lasts(livesd, monkeypatch, ending):
+    scraped = []
+    started = Runner.start
+
+    def start(self):
+        (thread,) = [each for each in threading.enumerate() if each.name == "lsd-metrics"]
+        scraped.append(thread)
+        started(self)
+
+    monkeypatch.setattr(Runner, "start", start)
+    before = set(threading.enumerate())
+    result = livesd("run", "p.yaml", "--metrics-port", "0", "--input", ending)
+    assert result.exit_code == (130 if ending == "SIGINT" else 0)
+    assert re.search(r"metrics: http://127\.0\.0\.1:\d+/metrics\n", result.stderr)
+    assert len(scraped) == 1, "no server was there before the start"
+    left = {each.name for each in set(threading.enumerate()) - before}
+    assert not left & {"lsd-metrics", "lsd-capture", "lsd-compute", "lsd-output"}
+
+
+def test_metrics_in_the_yaml_are_served_and_the_flag_takes_their_port(livesd):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        Path("p.yaml").write_text(f"{YAML}metrics: {{port: {port}}}\n")
+        result = livesd("run", "p.yaml")
+        assert result.exit_code == 2
+        assert f"metrics: 127.0.0.1:{port} is in use by another program" in result.stderr
+        assert "captured" not in result.stdout
+        assert livesd("run", "p.yaml", "--metrics-port", "0").exit_code == 0
+
+
+def test_a_port_in_use_is_told_before_a_stage_is_opened(livesd, monkeypatch):
+    monkeypatch.setattr(Source, "open", lambda self, context: pytest.fail("it was opened"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = livesd("run", "p.yaml", "--metrics-port", port, "-q")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_no_metrics_are_served_by_default(livesd, monkeypatch):
+    seen = []
+    started = Runner.start
+    monkeypatch.setattr(
+        Runner, "start", lambda self: (seen.extend(threading.enumerate()), started(self))
+    )
+    assert "metrics" not in livesd("run", "p.yaml").stderr
+    assert "lsd-metrics" not in {thread.name for thread in seen}
 
 
 def test_ctrl_c_during_the_imports_shows_no_traceback():

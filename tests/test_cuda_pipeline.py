@@ -19,10 +19,12 @@ from tiny_denoiser import FILM, TinyDenoiser
 from lsd.kernels import driver, ops
 from lsd.kernels.staging import Download
 from lsd.lab.chain import Chain
+from lsd.lab.latency.account import Account
+from lsd.lab.latency.ends import marked
 from lsd.pipeline.config import load_config
 from lsd.pipeline.errors import ConfigError, KernelError, StageError
 from lsd.pipeline.frame import FrameFlag
-from lsd.pipeline.launch import build_runner
+from lsd.pipeline.launch import build_graph, build_runner
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.registry import Registry
 from lsd.stages import diffusion
@@ -84,7 +86,7 @@ TINY = Registry(
 )
 
 
-def runner(folder, device, registry, **changes):
+def config_of(folder, device, **changes):
     settings = {
         "size": "64x64",
         "live": "false",
@@ -96,8 +98,11 @@ def runner(folder, device, registry, **changes):
         "stages.output.outputs": f"[{folder}/%03d.png]",
         **changes,
     }
-    config = load_config("demo", [SetPath(f"{name}={value}") for name, value in settings.items()])
-    return build_runner(config, registry)
+    return load_config("demo", [SetPath(f"{name}={value}") for name, value in settings.items()])
+
+
+def runner(folder, device, registry, **changes):
+    return build_runner(config_of(folder, device, **changes), registry)
 
 
 def run(folder, device, registry, **changes):
@@ -460,3 +465,33 @@ def test_the_cards_own_times_are_in_trace_and_report(card, tmp_path):
     assert {name for name, stage in report.stages.items() if stage.on_card.count} == set(stages)
     assert report.to_json()["stages"]["blend"]["on_card_ms"]["p50"] == 1.0
     assert "on_card_ms" not in report.to_json()["stages"]["output"]
+
+
+def test_a_marker_is_read_in_pictures_that_lie_on_the_card(card, tmp_path):
+    """`livesd latency`, whose sink brings the pictures to the host by a landing of its own."""
+    weight = np.full((1, 1, 48, 64), 0.5, np.float32)
+
+    class Mixed(TinyBlend):
+        def __init__(self, name):
+            def always(there):
+                return lambda luma, history, current, past: there
+
+            Blend.__init__(
+                self,
+                name,
+                either(lambda: always(torch.from_numpy(weight)), lambda: always(constant(weight))),
+            )
+
+    registry = Registry({**TINY._loaded, "blend": Mixed})
+    changes = {"size": "128x96", "stages.diffusion.bypass": "true"}
+    account = Account()
+    config = config_of(tmp_path, "cuda:0", **changes)
+    graph = marked(build_graph(config, registry), account)
+    made = build_runner(config, registry, graph=graph)
+    made.start()
+    assert made.wait(60), "the run did not end"
+    assert made.report().device == "cuda:0"
+    assert len(account.latencies_ns) == FRAMES
+    assert account.unreadable == account.misread == account.repeated == 0
+    assert card.violations == []
+    assert card.used_bytes <= 2 * sum(x.nbytes for x in (*FILM, weight)), "something was kept"

@@ -10,7 +10,7 @@ SECOND = 1_000_000_000
 def ledger_with(captured, on_time=(), late=(), warmup_frames=10):
     ledger = Ledger(warmup_frames)
     for _ in range(captured):
-        ledger.capture()
+        ledger.capture(0)
     for seq in on_time:
         ledger.emit(seq, now_ns=5, deadline_ns=5)
     for seq in late:
@@ -45,7 +45,7 @@ def test_frames_that_never_came_out_are_counted_as_missed():
 def test_fps_is_taken_between_the_first_and_the_last_emission():
     ledger = Ledger(0)
     for seq in range(5):
-        ledger.capture()
+        ledger.capture(0)
         ledger.emit(seq, 7 * SECOND + seq * SECOND // 25, None)
     assert ledger.counts().fps == pytest.approx(25.0)
 
@@ -54,7 +54,7 @@ def test_fps_is_taken_between_the_first_and_the_last_emission():
 def test_fps_of_less_than_two_frames_is_zero(emitted):
     ledger = Ledger(0)
     for seq in range(emitted):
-        ledger.capture()
+        ledger.capture(0)
         ledger.emit(seq, SECOND, None)
     assert ledger.counts().fps == 0.0
 
@@ -66,7 +66,7 @@ STAND_INS = ("repeat", "passthrough", "interpolate")
 def test_every_frame_is_booked_in_and_out_once(fates):
     ledger = Ledger(3)
     for seq, fate in enumerate(fates):
-        ledger.capture()
+        ledger.capture(0)
         if fate == "emit":
             ledger.emit(seq, seq, None)
         elif fate == "drop":
@@ -83,3 +83,16 @@ def test_every_frame_is_booked_in_and_out_once(fates):
     assert counts.repeated == fates.count("repeat")
     assert counts.passed_through == fates.count("passthrough")
     assert counts.interpolated == fates.count("interpolate")
+
+
+def test_busy_since_is_when_the_frames_in_flight_began_to_be_some():
+    ledger = Ledger(0)
+    assert ledger.counts().busy_since_ns is None
+    ledger.capture(5)
+    ledger.capture(6)
+    ledger.drop("superseded")
+    assert ledger.counts().busy_since_ns == 5
+    ledger.emit(1, 7, None)
+    assert ledger.counts().busy_since_ns is None
+    ledger.capture(9)
+    assert ledger.counts().busy_since_ns == 9
