@@ -66,5 +66,9 @@ class Mark:
         """Let `stream` go on only after the mark; the host does not wait."""
         self._event.wait(stream)
 
+    def synchronize(self) -> None:
+        """Let this thread go on only after the mark."""
+        self._event.synchronize()
+
     def __del__(self) -> None:
         self._free.append(self._event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,50 +11,29 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     PrivateAttr,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     WrapValidator,
 )
 from pydantic_core import PydanticCustomError
 
+from lsd.pipeline.config_fields import SIZE_MAX as SIZE_MAX
+from lsd.pipeline.config_fields import SIZE_MIN as SIZE_MIN
+from lsd.pipeline.config_fields import SIZE_STEP as SIZE_STEP
+from lsd.pipeline.config_fields import SizeField, Strict
 from lsd.pipeline.config_problems import dotted, feedback_problems, got, problems_of
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
+from lsd.pipeline.ladder_config import LadderField, RungConfig, ladder_problems
 from lsd.pipeline.overrides import Override
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import StageOptions
 from lsd.pipeline.registry import Registry
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.yaml_locations import Document, read_yaml
-
-SIZE_STEP, SIZE_MIN, SIZE_MAX = 16, 64, 1024
-
-
-def _size(value: Any) -> Size:
-    if isinstance(value, Size):
-        return value
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value) if isinstance(value, str) else None
-    if match is None:
-        raise PydanticCustomError(
-            "size", "expected WIDTHxHEIGHT such as 256x256, got {found}", {"found": repr(value)}
-        )
-    size = Size(int(match[1]), int(match[2]))
-    if any(side % SIZE_STEP or not SIZE_MIN <= side <= SIZE_MAX for side in size):
-        near = Size(*(min(max(round(s / SIZE_STEP) * SIZE_STEP, SIZE_MIN), SIZE_MAX) for s in size))
-        raise PydanticCustomError(
-            "size",
-            f"expected sides that are multiples of {SIZE_STEP} from {SIZE_MIN} to {SIZE_MAX}, "
-            f"got {size}; the nearest is {near}",
-        )
-    return size
-
 
 def _stages(value: Any) -> Any:
     """Let `kind` default to the stage's name, and an empty stage be all defaults."""
@@ -88,19 +66,8 @@ def _stage(value: Any, handler: Any, info: ValidationInfo) -> StageOptions:
 
 
 StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
-SizeField = Annotated[
-    Size,
-    PlainValidator(_size),
-    PlainSerializer(str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+x\d+$"}),
-]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class FeedbackConfig(_Strict):
+class FeedbackConfig(Strict):
     """The recurrence: what left one stage comes back to others, frames later."""
 
     source: StageName = Field(
@@ -112,7 +79,7 @@ class FeedbackConfig(_Strict):
     delay: int = Field(1, ge=1, le=8, description="How many frames later")
 
 
-class MetricsConfig(_Strict):
+class MetricsConfig(Strict):
     """Where a run tells machines how it goes, over HTTP."""
 
     port: int = Field(
@@ -126,7 +93,7 @@ class MetricsConfig(_Strict):
     )
 
 
-class PipelineConfig(_Strict):
+class PipelineConfig(Strict):
     """One pipeline: what runs, at which size and rate, in which order."""
 
     name: str = Field(
@@ -151,6 +118,15 @@ class PipelineConfig(_Strict):
         ge=1,
         le=10_000,
         description="Budget of a frame from capture to the hand-over to the sinks (only when live)",
+    )
+    ladder: LadderField = Field(
+        "auto",
+        description="How a frame may be made when the budget is too short (only when live): auto "
+        "(fewer steps, smaller pictures, the last output again), off (always as the stages say), "
+        "or rungs, best first: [{steps: 2}, {steps: 1, size: 192x192}, reuse]",
+    )
+    hold: int | None = Field(
+        None, ge=0, le=15, description="Stay on this rung of the ladder, 0 is the best"
     )
     device: str = Field(
         "auto",
@@ -226,6 +202,8 @@ def validate(document: Document, registry: Registry) -> PipelineConfig:
         fields = _fields(document, registry)
         problems += problems_of(error, document, fields)
     problems += feedback_problems(document)
+    if config is not None:
+        problems += ladder_problems(config.ladder, config.size, document)
     if problems or config is None:
         raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
     config._document = document
@@ -265,7 +243,10 @@ def _fields(document: Document, registry: Registry) -> dict[tuple[str, ...], lis
         ("feedback",): _names(FeedbackConfig),
         ("metrics",): _names(MetricsConfig),
     }
-    stages = document.data.get("stages") if isinstance(document.data, dict) else None
+    data = document.data if isinstance(document.data, dict) else {}
+    ladder, stages = data.get("ladder"), data.get("stages")
+    for number in range(len(ladder) if isinstance(ladder, list) else 0):
+        fields["ladder", str(number)] = _names(RungConfig)
     for name, item in stages.items() if isinstance(stages, dict) else ():
         kind = item.get("kind", name) if isinstance(item, dict) else name
         if isinstance(kind, str) and kind in registry.kinds():

@@ -11,6 +11,9 @@ from lsd.pipeline.params import Params
 if TYPE_CHECKING:
     import torch
 
+    from lsd.pipeline.ladder import Rung
+    from lsd.pipeline.scheduler import Plan
+
 # A picture is a torch tensor on the CPU; on a card, whatever has
 # `__cuda_array_interface__`. `kernels.ops` is the door that knows both.
 Picture: TypeAlias = "torch.Tensor"
@@ -32,6 +35,8 @@ class Event(Protocol):
 
     def wait(self, stream: Any) -> None: ...
 
+    def synchronize(self) -> None: ...
+
 
 class Inputs(NamedTuple):
     """What a frame's picture is made from, where it is made.
@@ -52,6 +57,7 @@ class FrameFlag(IntFlag):
     DISCONTINUITY = 1  # the source jumped (loop, reconnect, first frame): history does not apply
     REPLACED = 2  # a guard put the last good picture in its place: never becomes history
     PASSTHROUGH = 4  # the diffusion was bypassed: never becomes history
+    REUSED = 8  # the last output, warped by the input's motion, stands in for a new picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,8 @@ class Frame:
             warped to this frame; None where history does not apply, or nobody has
             asked for it yet.
         sent: copies of `source` and `motion` on the card, where they were sent there.
+        plan: how the picture is to be made, where a budget is kept; None: as the options say.
+        rung: how it was made, where there was a plan.
     """
 
     seq: int
@@ -110,6 +118,8 @@ class Frame:
     ready: Event | None = None
     history: Picture | None = None
     sent: Inputs | None = None
+    plan: Plan | None = None
+    rung: Rung | None = None
 
     @property
     def inputs(self) -> Inputs:

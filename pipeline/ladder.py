@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, NamedTuple, TypeAlias
 
 from lsd.pipeline.frame import Size
 
@@ -13,6 +14,8 @@ from lsd.pipeline.frame import Size
 # best rung's, enlarged (demo clip, 384x384, mean of `ink` and `poster`; docs/budget.md). A
 # rung each, and few of them: every size has its network compiled and warmed at start.
 SCALES = {1.0: 1.0, 5 / 6: 0.922, 3 / 4: 0.856, 2 / 3: 0.769, 1 / 2: 0.559}
+# Those that a run takes unless its YAML names others: it waits for each to be compiled.
+COMPILED = (3 / 4, 1 / 2)
 # Measured likewise, one step against two is worth 0.997; that what is missing halves with
 # every further step is an assumption.
 _STEP_LOSS = 0.012
@@ -59,7 +62,47 @@ class Rung:
         return f"{self.size}, {self.steps} step{'s' if self.steps > 1 else ''}"
 
 
-def rungs_for(size: Size, steps: int, *, with_reuse: bool = True) -> tuple[Rung, ...]:
+class RungSpec(NamedTuple):
+    """A rung as the YAML names it; None stands for what the pipeline has."""
+
+    steps: int | None = None
+    size: Size | None = None
+    is_reuse: bool = False
+
+
+# Derived from the pipeline; none, nor a budget; or these, best first.
+Ladder: TypeAlias = Literal["auto", "off"] | tuple[RungSpec, ...]
+
+
+def rungs_of(
+    specs: Sequence[RungSpec], size: Size, steps: int, *, with_reuse: bool = True
+) -> tuple[Rung, ...]:
+    """Make the rungs that a YAML names.
+
+    >>> [str(rung) for rung in rungs_of([RungSpec(), RungSpec(1, Size(96, 96))], Size(128, 128), 2)]
+    ['128x128, 2 steps', '96x96, 1 step']
+
+    Args:
+        specs: best first.
+        size: of the pipeline.
+        steps: that the stage's options say.
+        with_reuse: False leaves the reuse out, where nothing could be used again.
+    """
+    rungs = [
+        Rung(0, size, REUSE_QUALITY) if spec.is_reuse else Rung(spec.steps or steps, spec.size or size, 1.0)
+        for spec in specs
+        if with_reuse or not spec.is_reuse
+    ]
+    most = max((rung.steps for rung in rungs), default=1)
+    return tuple(
+        rung if rung.is_reuse else Rung(rung.steps, rung.size, _quality(rung, size, most))
+        for rung in rungs
+    )
+
+
+def rungs_for(
+    size: Size, steps: int, *, with_reuse: bool = True, scales: Sequence[float] = tuple(SCALES)
+) -> tuple[Rung, ...]:
     """Derive a ladder: fewer steps first, then smaller pictures, then the last output again.
 
     Steps go first because they buy least, and because a frame may stop between two of
@@ -73,10 +116,12 @@ def rungs_for(size: Size, steps: int, *, with_reuse: bool = True) -> tuple[Rung,
         size: of the best rung, in multiples of 16.
         steps: of the best rung, 1 or more.
         with_reuse: whether the last rung is the reuse.
+        scales: sides of the smaller pictures beside those of the best rung, of SCALES.
     """
     assert steps >= 1, f"the best rung takes a denoise step or more, not {steps}"
     ladder = [Rung(n, size, _step_quality(n, steps)) for n in range(steps, 0, -1)]
-    for scale, quality in SCALES.items():
+    for scale in sorted(scales, reverse=True):
+        quality = SCALES[scale]
         smaller = Size(*(_side(side, scale) for side in size))
         if smaller.width * smaller.height < ladder[-1].size.width * ladder[-1].size.height:
             ladder.append(Rung(1, smaller, quality * _step_quality(1, steps)))
@@ -170,6 +215,16 @@ def p90(values: Sequence[float]) -> float:
     18
     """
     return sorted(values)[-(-9 * len(values) // 10) - 1]
+
+
+def _quality(rung: Rung, size: Size, most_steps: int) -> float:
+    """Return what a picture of any size and steps is worth; along lines between SCALES."""
+    scale = ((rung.size.width * rung.size.height) / (size.width * size.height)) ** 0.5
+    known = sorted({0.0: 0.0, **SCALES}.items())
+    pairs = [pair for pair in pairwise(known) if scale <= pair[1][0]]
+    (x0, y0), (x1, y1) = pairs[0] if pairs else known[-2:]
+    worth = min(1.0, y0 + (scale - x0) * (y1 - y0) / (x1 - x0))
+    return worth * _step_quality(rung.steps, most_steps)
 
 
 def _side(side: int, scale: float) -> int:

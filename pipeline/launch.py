@@ -71,6 +71,8 @@ def build_runner(
         clock=clock,
         params=ParamStore(config.stages),
         on_miss=config.on_miss,
+        ladder=config.ladder,
+        hold=config.hold,
         on_error=config.on_error,
         max_frames=max_frames,
         max_duration_s=max_duration_s,

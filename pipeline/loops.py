@@ -78,6 +78,10 @@ class CaptureLoop:
         )
         self._seq += 1
         recorder.admit(frame, start_ns)
+        reason = None if session.budget is None else session.budget.admit(frame)
+        if reason is not None:
+            recorder.drop(reason, frame.seq, now_ns)
+            return
         lost = session.inbox.put(Flight(frame, self._epoch, now_ns))
         if lost is not None:
             recorder.drop(SUPERSEDED, lost.frame.seq, session.clock.now_ns())
@@ -167,7 +171,10 @@ class ComputeLoop:
         if self._is_cut_off:
             frame = replace(frame, flags=frame.flags | FrameFlag.DISCONTINUITY)
         previous = self._history[0]
-        ready_ns = flight.ready_ns
+        ready_ns, budget = flight.ready_ns, self._session.budget
+        made_ns = 0
+        if budget is not None:
+            budget.take(self._session.clock.now_ns())
         for step in self._steps:
             start_ns = self._session.clock.now_ns()
             try:
@@ -183,18 +190,28 @@ class ComputeLoop:
             self._is_cut_off |= bool(frame.flags & FrameFlag.DISCONTINUITY)
             if step.is_fed_back and not frame.flags & _NO_HISTORY:
                 self._history.append(frame)
+            if budget is not None and step.place == budget.place:
+                made_ns = end_ns
         for span in spans:
             self._session.recorder.span(*span)
         if result is None:
+            if budget is not None:
+                budget.abandon()
             return None
+        if budget is not None:
+            budget.finish(frame, made_ns, ready_ns)
         self._failures.success()
         if not frame.flags & _NO_HISTORY:
             self._is_cut_off, self._since_history = False, 0
         return Flight(frame, flight.epoch, ready_ns, service_ns)
 
     def _process(self, step: _Step, frame: Frame, previous: Frame | None) -> Frame | None:
-        stage = step.stage
+        stage, budget = step.stage, self._session.budget
         try:
+            if budget is not None and step.place == budget.place:
+                frame = budget.begin(frame)
+                assert frame.plan is not None
+                self._session.recorder.plan(frame.seq, frame.plan, self._session.clock.now_ns())
             if step.wants_previous:
                 result = stage.process(frame, previous=previous)
             else:
@@ -295,6 +312,8 @@ class OutputLoop:
         if self._pacer is not None:
             self._pacer.fresh(frame.deadline_ns, end_ns)
             self._stand_in.fresh(frame)
+        if session.budget is not None:
+            session.budget.emitted(frame, end_ns, flight.ready_ns)
 
     def tick(self) -> None:
         """Let something stand in for a frame if the pacer says that a deadline was missed.

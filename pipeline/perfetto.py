@@ -25,6 +25,8 @@ _STOOD_IN: dict[OnMiss, str] = {
     "passthrough": "passed through",
     "interpolate": "interpolated",
 }
+RUNG = "rung"
+_USUAL = ("level", "held")  # ways to make a frame that need no mark of their own
 
 
 def trace_file(recording: Recording, title: str) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def timed_events(recording: Recording) -> list[Event]:
         *_card_spans(recording),
         *_instants(recording),
         *_depths(recording),
+        *_plans(recording),
         *_in_flight(recording),
     ]
     # A flow's event binds to the span in front of it: the sort must keep equal times in order.
@@ -149,6 +152,18 @@ def _instant(category: str, name: str, track: int, at_ns: int, about: dict[str, 
 def _depths(recording: Recording) -> Iterator[Event]:
     for depth in recording.depths:
         yield _counter(depth.link, depth.at_ns, depth.frames)
+
+
+def _plans(recording: Recording) -> Iterator[Event]:
+    """Yield the number of each frame's rung, 0 the best, and why where it is not the stream's."""
+    for plan in recording.plans:
+        counted = {"ph": "C", "name": RUNG, "pid": _PROCESS, "ts": plan.at_ns}
+        yield {**counted, "args": {"rung": plan.place}}
+        if plan.why not in _USUAL:
+            about = {"frame": plan.seq, "rung": plan.place}
+            if plan.place < len(recording.rungs):
+                about["made at"] = recording.rungs[plan.place]
+            yield _instant("plan", plan.why, _COMPUTE, plan.at_ns, about)
 
 
 def _in_flight(recording: Recording) -> Iterator[Event]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lsd.pipeline.budget import LadderReport
 from lsd.pipeline.ledger import Counts
 from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.progress import stood_in
@@ -59,6 +60,7 @@ class Report:
         events: stage -> event -> how often (guards, reconnects, resets).
         warmup_frames: frames that percentiles leave out.
         error: why the run ended early; None: it did not.
+        ladder: how the budget was kept; None where none was.
     """
 
     counts: Counts
@@ -75,6 +77,7 @@ class Report:
     events: Mapping[str, Mapping[str, int]]
     warmup_frames: int
     error: str | None
+    ladder: LadderReport | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types; times in milliseconds, None where unknown."""
@@ -109,6 +112,7 @@ class Report:
             "overhead_ms": _json(self.overhead, with_max=True),
             "read_ms": _json(self.read, with_max=True),
             "warmup_frames": self.warmup_frames,
+            "ladder": None if self.ladder is None else self.ladder.to_json(),
             "error": self.error,
         }
         # A stage's own facts come first, so that none can hide a measurement.
@@ -146,6 +150,7 @@ def make_report(session: Session, facts: Mapping[str, str | int]) -> Report:
         events=events,
         warmup_frames=counts.captured - counts.counted,
         error=None if session.error is None else str(session.error),
+        ladder=None if session.budget is None else session.budget.report(),
     )
 
 
@@ -199,7 +204,19 @@ def summary(report: Report) -> str:
         for stage, counted in report.events.items()
         for event, count in counted.items()
     ]
-    return "\n".join(", ".join(line) for line in (parts, speed, events) if line)
+    return "\n".join(", ".join(line) for line in (parts, speed, _ladder(report), events) if line)
+
+
+def _ladder(report: Report) -> list[str]:
+    """Say on which rungs the frames were made, and why not all on the best."""
+    ladder = report.ladder
+    if ladder is None or len(ladder.rungs) < 2 or not sum(ladder.made):
+        return []
+    rows = zip(ladder.rungs, ladder.shares, strict=True)
+    rungs = "; ".join(f"{rung}: {share:.0%}" for rung, share in rows if share)
+    plans = [f"{why} {count}" for why, count in ladder.plans.items() if why != "level"]
+    changes = f"{ladder.changes} change{'' if ladder.changes == 1 else 's'} of rung"
+    return [f"made at {rungs}", changes, *plans]
 
 
 def _triple(values: Percentiles) -> tuple[float | None, float | None, float | None]:

@@ -10,11 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from lsd.pipeline.calibration import make_budget
 from lsd.pipeline.clock import Clock, MonotonicClock
-from lsd.pipeline.errors import KernelError, LsdError, StageError
+from lsd.pipeline.errors import ConfigError, KernelError, LsdError, StageError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.graph import Graph
 from lsd.pipeline.health import Health, judge
+from lsd.pipeline.ladder import Ladder
 from lsd.pipeline.link import LinkStats
 from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
 from lsd.pipeline.pacer import OnMiss
@@ -52,6 +54,9 @@ class Status:
         expected: how many frames there will be; None where nobody knows.
         messages: all that the stages reported to the user so far, in order.
         is_running: whether `wait` would still wait.
+        rungs: the ladder in words, best first; empty where no budget is kept.
+        level: number of the rung that the stream stands on; None where no budget is kept.
+        rung: that rung in words.
     """
 
     captured: int
@@ -69,6 +74,9 @@ class Status:
     is_running: bool
     passed_through: int = 0
     interpolated: int = 0
+    rungs: tuple[str, ...] = ()
+    level: int | None = None
+    rung: str | None = None
 
 
 class Runner:
@@ -90,6 +98,9 @@ class Runner:
         on_miss: what goes out at a missed deadline; only counts when `live`. "repeat": the last
             picture. "passthrough": the newest captured one, "interpolate": the last one carried
             on by its motion; each the last one where there is nothing newer, or no motion.
+        ladder: how frames may be made that the budget is too short for: "off" (as the stages'
+            options say, whatever it takes), "auto" (as the stages can), or rungs. Live only.
+        hold: number of the rung to stay on, from 0; None: as the load has it.
         on_error: what a stage's exception does: "skip" loses the frame, and 50
             lost in a row end the run; "stop" ends it at once.
         warmup_frames: percentiles and hit rate leave out that many frames at
@@ -116,6 +127,8 @@ class Runner:
         params: ParamStore,
         clock: Clock | None = None,
         on_miss: OnMiss = "repeat",
+        ladder: Ladder = "off",
+        hold: int | None = None,
         on_error: OnError = "skip",
         warmup_frames: int = 10,
         max_frames: int | None = None,
@@ -133,6 +146,8 @@ class Runner:
             max_duration_ns=None if max_duration_s is None else round(max_duration_s * 1e9),
             may_fall_back=may_fall_back,
             on_miss=on_miss,
+            ladder=ladder,
+            hold=hold,
         )
         context = Context(
             size=size,
@@ -157,7 +172,7 @@ class Runner:
         """Open the stages in order, in this thread, and start the three loops.
 
         Raises:
-            LsdError: a stage cannot open; all that were tried are closed again.
+            LsdError: a stage cannot open, or climb the ladder; all that were tried are closed again.
         """
         assert not self._threads, "a runner runs once"
         self._open()
@@ -194,11 +209,25 @@ class Runner:
         """End everything as soon as the stages return; what is in flight is lost."""
         self._session.kill()
 
+    def hold(self, place: int | None) -> None:
+        """Make frames on rung number `place` of the ladder, 0 the best, whatever the load.
+
+        Args:
+            place: the rung; None: climb again, from there.
+
+        Raises:
+            ConfigError: there is no such rung, or no ladder.
+        """
+        if self._session.budget is None:
+            raise ConfigError("hold: this run keeps no budget (file to file, or ladder: off)")
+        self._session.budget.hold(place)
+
     def status(self) -> Status:
         """Return how it goes; takes about 2 ms."""
         session = self._session
         counts = session.recorder.ledger.counts()
         latency = session.recorder.latency.percentiles(warmup=counts.counted == counts.captured)
+        ladder = None if session.budget is None else session.budget.report()
         return Status(
             captured=counts.captured,
             emitted=counts.emitted,
@@ -215,6 +244,9 @@ class Runner:
             expected=self._expected(),
             messages=tuple(session.source_context.messages),
             is_running=bool(self._threads) and not self._finished.is_set(),
+            rungs=() if ladder is None else ladder.rungs,
+            level=None if ladder is None else ladder.level,
+            rung=None if ladder is None else ladder.rung,
         )
 
     def report(self) -> Report:
@@ -261,6 +293,9 @@ class Runner:
                 tried.append(stage)
                 is_source = stage is self._graph.stages[0]
                 stage.open(session.source_context if is_source else session.stage_context)
+            session.budget = make_budget(session)
+            if session.budget is not None:
+                session.recorder.trace.rungs = session.budget.rungs
         except BaseException as error:
             for opened in reversed(tried):
                 with suppress(Exception):  # what went wrong first is what is told

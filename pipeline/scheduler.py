@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lsd.pipeline.climb import Climb, Rules
+from lsd.pipeline.frame import Size
 from lsd.pipeline.ladder import MOST_REUSED, WINDOW, CostModel, Rung, p90
 
 Why = Literal["level", "held", "catch_up", "reused", "similar", "no_rung_fits"]
@@ -46,8 +47,8 @@ class Plan:
 class Scheduler:
     """Keeps the budget of a live stream: `deadline = capture + latency`.
 
-    The capture loop asks `admit`, the compute loop `begin` and tells `finish` or
-    `abandon`, the diffusion stage asks `may_go_on` between two steps, the output loop
+    The capture loop asks `admit`, the compute loop tells `take`, asks `begin` and tells
+    `finish` or `abandon`, the diffusion stage asks `may_go_on` between two steps, the output loop
     tells `emitted`. Loops in several threads share one lock around it.
 
     Args:
@@ -76,6 +77,7 @@ class Scheduler:
         self.rungs = tuple(rungs)
         self.costs = CostModel(costs_ns)
         self.counts: Counter[str] = Counter()  # reason -> frames; `Why`, "late_predicted", "gap"
+        self.made: Counter[int] = Counter()  # number of a rung -> frames that were made on it
         self._reuse = len(rungs) - 1 if rungs[-1].is_reuse else None
         self._lowest = len(rungs) - (1 if self._reuse is None else 2)
         self.climb = Climb(self.costs, self._lowest, rate_hz, rules)
@@ -86,6 +88,7 @@ class Scheduler:
         self._held: int | None = None
         self._running: Plan | None = None
         self._is_one_waiting = False
+        self._taken_ns: int | None = None  # a frame is worked on, and has no plan yet
         self._reused = 0  # in a row
         self._made = 0.0  # quality of the last picture, which could be used again
         self._emitted_ns: int | None = None
@@ -127,22 +130,32 @@ class Scheduler:
         self._is_one_waiting = True
         return None
 
+    def take(self, now_ns: int) -> None:
+        """Note that the frame that waited is worked on; how it is made is still to be chosen."""
+        self._is_one_waiting = False
+        self._taken_ns = now_ns
+        self._running = Plan(self.climb.level, self.rungs[self.climb.level], now_ns, "level")
+
     def begin(self, now_ns: int, deadline_ns: int, motion_px: float | None) -> Plan:
-        """Choose the rung of a frame whose work begins now.
+        """Choose the rung of the frame that was taken; where none was, its work begins now.
 
         Args:
             now_ns: the time.
             deadline_ns: the frame's.
             motion_px: the input's motion since the last frame that began, a mean over
-                the picture in pixels, or that frame's own while the flow is still to be
-                computed; None where there is none (the first frame, a cut).
+                the picture in pixels; None where there is none (the first frame, a cut).
         """
         if motion_px is None:
             self._made = 0.0
-        self._is_one_waiting = False
-        place, why = self._choose(deadline_ns - now_ns - self._reserve_ns, motion_px)
+        if self._taken_ns is None:
+            self.take(now_ns)
+            start_ns = now_ns
+        else:  # what was done since then is part of every rung's cost
+            start_ns = self._taken_ns
+        self._taken_ns = None
+        place, why = self._choose(deadline_ns - start_ns - self._reserve_ns, motion_px)
         self.counts[why] += 1
-        self._running = Plan(place, self.rungs[place], now_ns, why)
+        self._running = Plan(place, self.rungs[place], start_ns, why)
         return self._running
 
     def may_go_on(self, now_ns: int, deadline_ns: int, step_ns: int, rest_ns: int = 0) -> bool:
@@ -158,29 +171,45 @@ class Scheduler:
             now_ns + step_ns + rest_ns + self._reserve_ns <= deadline_ns
         )
 
-    def finish(self, now_ns: int, steps: int | None = None) -> None:
+    def finish(self, now_ns: int, steps: int | None = None, size: Size | None = None) -> None:
         """Note that the work on the frame has ended.
 
         Args:
             now_ns: the time.
-            steps: denoise steps that were taken, where they were fewer than planned.
+            steps: denoise steps that were taken, where they were others than planned.
+            size: that the network worked on, where it was another than planned.
         """
         plan = self._running
         assert plan is not None, "a frame ends that has begun"
-        place = plan.place if steps is None else self._place_of(plan, steps)
         self.abandon()
-        if not plan.rung.is_reuse:
-            self._reused, self._made = 0, self.rungs[place].quality
+        self.served(plan, now_ns - plan.start_ns, steps, size)
+
+    def served(
+        self, plan: Plan, service_ns: int, steps: int | None = None, size: Size | None = None
+    ) -> None:
+        """Note what a frame took, where that is known only after the next has begun.
+
+        Args:
+            plan: the frame's.
+            service_ns: from the start of the work on it to the end.
+            steps: as `finish`.
+            size: as `finish`.
+        """
+        place = self._place_of(plan, steps, size)
+        rung = self.rungs[place]
+        if not rung.is_reuse:
+            self._reused, self._made = 0, rung.quality
         else:
             self._reused += 1
-            self._made *= 1.0 if plan.why == "similar" else plan.rung.quality
-        self.costs.observe(place, now_ns - plan.start_ns)
+            self._made *= 1.0 if plan.why == "similar" else rung.quality
+        self.made[place] += 1
+        self.costs.observe(place, service_ns)
         if self._held is None:
             self.climb.served(self.budget_ns)
 
     def abandon(self) -> None:
         """Note that the frame was lost on the way; what it took says nothing."""
-        self._running = None
+        self._running = self._taken_ns = None
 
     def emitted(self, now_ns: int, finished_ns: int) -> None:
         """Note that a fresh frame reached the sinks: what lies behind the work costs too.
@@ -235,8 +264,12 @@ class Scheduler:
         reused = self._reused + 1 if running.rung.is_reuse else 0
         return self._lowest if self._reuse is None or reused >= MOST_REUSED else self._reuse
 
-    def _place_of(self, plan: Plan, steps: int) -> int:
-        same = (p for p, r in enumerate(self.rungs) if (r.steps, r.size) == (steps, plan.rung.size))
+    def _place_of(self, plan: Plan, steps: int | None, size: Size | None) -> int:
+        """Return the rung that a frame was made on; the planned one where none is like it."""
+        made = plan.rung.steps if steps is None else steps, size or plan.rung.size
+        if made == (plan.rung.steps, plan.rung.size):
+            return plan.place
+        same = (p for p, rung in enumerate(self.rungs) if (rung.steps, rung.size) == made)
         return next(same, plan.place)
 
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.errors import KernelError, LsdError, StageError
 from lsd.pipeline.frame import Frame
 from lsd.pipeline.graph import Graph
+from lsd.pipeline.ladder import Ladder
 from lsd.pipeline.ledger import Ledger
 from lsd.pipeline.link import Link
 from lsd.pipeline.metrics import Durations, Gaps, StageDurations
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
+from lsd.pipeline.scheduler import Plan
 from lsd.pipeline.stage import Context, Described
 from lsd.pipeline.trace import Trace
+
+if TYPE_CHECKING:
+    from lsd.pipeline.budget import Budget
 
 OnError = Literal["skip", "stop"]
 
 MAX_FAILURES_IN_A_ROW = 50
 INBOX, OUTBOX = 0, 1  # the places of the links
-SUPERSEDED = "superseded"
+SUPERSEDED, LATE_PREDICTED = "superseded", "late_predicted"
 _MAX_TEXTS = 100  # a message with a number in it is new each time; a terminal has its limits
 
 
@@ -39,6 +44,8 @@ class Settings:
     max_duration_ns: int | None
     may_fall_back: bool = False
     on_miss: OnMiss = "repeat"
+    ladder: Ladder = "off"
+    hold: int | None = None
 
 
 @dataclass(slots=True)
@@ -101,6 +108,10 @@ class Recorder:
         self.ledger.fail()
         self.trace.fail(stage, seq, at_ns)
 
+    def plan(self, seq: int, plan: Plan, at_ns: int) -> None:
+        """Record how a frame is to be made."""
+        self.trace.plan(plan.place, seq, plan.why, at_ns)
+
     def repeat(self, at_ns: int, due_ns: int, kind: OnMiss) -> None:
         """Record what went out for the tick at `due_ns` that nothing fresh came for."""
         self.ledger.repeat(kind)
@@ -136,6 +147,7 @@ class Session:
         self._links = (self.inbox, self.outbox)
         self.started_ns = self.clock.now_ns()
         self.error: BaseException | None = None
+        self.budget: Budget | None = None  # once the stages are open
         self.facts: dict[str, str | int] = {}
         self._error_lock = threading.Lock()
 
@@ -252,7 +264,7 @@ def _recorder(graph: Graph, warmup_frames: int) -> Recorder:
         # The reading of the source has a place of its own, behind the stages.
         trace=Trace(
             [*names, f"{names[0]}.read"],
-            reasons=[SUPERSEDED, *map(skipped, names)],
+            reasons=[SUPERSEDED, LATE_PREDICTED, *map(skipped, names)],
             links=["waiting for compute", "waiting for output"],
         ),
         stages={name: StageDurations(warmup_frames) for name in names},

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.frame import Frame, FrameSpec, Picture, Size
+from lsd.pipeline.ladder import Rung
 from lsd.pipeline.params import Params, StageOptions
+
+
+def _always(frame: Frame, step_ns: int) -> bool:
+    return True
 
 
 @dataclass(slots=True)
@@ -29,6 +34,8 @@ class Context:
         shared: what the stages of a run have in common, by name; the card, for one.
         on_card: is told how long a stage's work on a frame took on a card: stage, seq, start
             and end by the clock.
+        may_go_on: asked between two denoise steps of a frame, with what a step takes in ns:
+            whether a further one leaves the frame on time.
         warn: prints one line for the user, at most once per text.
     """
 
@@ -43,6 +50,7 @@ class Context:
     messages: list[str] = field(default_factory=list)
     shared: dict[str, Any] = field(default_factory=dict)
     on_card: Callable[[str, int, int, int], None] = lambda stage, seq, start_ns, end_ns: None
+    may_go_on: Callable[[Frame, int], bool] = _always
 
     def warn(self, text: str) -> None:
         """Report `text` to the user once; the runner prints what is new."""
@@ -139,3 +147,39 @@ class Described(Protocol):
 
     def describe(self) -> Mapping[str, str | int]:
         """Return facts such as {"model": ..., "engine": ..., "seed": ...}."""
+
+
+class Ways(NamedTuple):
+    """In which ways a stage can make a picture.
+
+    Attributes:
+        steps: denoise steps of the best, as the options say.
+        sizes: whether it can work on a smaller picture and enlarge the result.
+        reuse: whether it can show its last output again, warped; it needs `previous` for that.
+    """
+
+    steps: int
+    sizes: bool
+    reuse: bool
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A stage that makes each frame as `Frame.plan` says, and tells how in `Frame.rung`."""
+
+    def ways(self) -> Ways:
+        """Return what it can do where it was opened."""
+
+    def prepare(self, rungs: Sequence[Rung]) -> None:
+        """Get ready to make a picture on any of these; called once, after `open`."""
+
+    def is_still(self, frame: Frame) -> bool:
+        """Return whether it would make the same picture of this frame as of the last one."""
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A stage that can forget what it has seen without being opened again."""
+
+    def reset(self) -> None:
+        """Take the next frame for the first."""

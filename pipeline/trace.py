@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 from lsd.pipeline.pacer import OnMiss
+from lsd.pipeline.scheduler import Why
 
 # seq, a place in a table of names, kind, three times or numbers: 32 bytes.
 _RECORD = struct.Struct("<IHHqqq")
 
 # A slot of kind 0 has not been written yet.
-_SPAN, _ADMISSION, _DROP, _FAILURE, _REPEAT, _DEPTH, _ON_CARD = range(1, 8)
+_SPAN, _ADMISSION, _DROP, _FAILURE, _REPEAT, _DEPTH, _ON_CARD, _PLAN = range(1, 9)
+_WHYS = get_args(Why)
 _NO_DEADLINE = -(2**63)
 _STAND_INS: tuple[OnMiss, ...] = get_args(OnMiss)  # a record names one by its place
 
@@ -92,6 +94,15 @@ class Depth(NamedTuple):
     frames: int
 
 
+class Planned(NamedTuple):
+    """Frame `seq` was to be made on rung number `place`; `why` is a plan's."""
+
+    place: int
+    seq: int
+    why: str
+    at_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What a trace held at one moment; every list in order of time, spans of their end.
@@ -99,6 +110,7 @@ class Recording:
     Attributes:
         names: the trace's: the stages in order, and behind them the reading of the source.
         links: the trace's: the links, in order.
+        rungs: the trace's: the rungs of the ladder in words, best first.
     """
 
     names: tuple[str, ...]
@@ -110,6 +122,8 @@ class Recording:
     repeats: list[Repeat]
     depths: list[Depth]
     on_card: list[CardSpan]
+    plans: list[Planned]
+    rungs: tuple[str, ...] = ()
 
 
 class Trace:
@@ -119,13 +133,13 @@ class Trace:
     threads never share a slot unless one sleeps for a whole lap of the ring.
     A record takes 0.22 us of processor time in a loop, and 0.7 us by the clock
     where 8 MB of other data went by in between, as in a run (CPython 3.11, medians
-    on 2 busy cores). The demo's twelve a frame, with the reading of four depths
+    on 2 busy cores). The demo's thirteen a frame, with the reading of four depths
     16 us, are 0.04 % of a budget of 40 ms.
 
     Args:
         names: the stages; a record names one by its place.
         capacity: how many records are kept. The default, 1 MiB, holds the last
-            109 s of twelve records a frame at 25 Hz.
+            100 s of thirteen records a frame at 25 Hz.
         reasons: for which frames are dropped.
         links: whose depth is recorded.
     """
@@ -143,6 +157,7 @@ class Trace:
         self.capacity = capacity
         self.reasons = tuple(reasons)
         self.links = tuple(links)
+        self.rungs: tuple[str, ...] = ()  # known once the stages are open
         self._stage_places = {name: place for place, name in enumerate(self.names)}
         self._reason_places = {reason: place for place, reason in enumerate(self.reasons)}
         self._ring = bytearray(capacity * _RECORD.size)
@@ -177,6 +192,10 @@ class Trace:
         """Keep that `frames` wait in a link; `link` is the place in `links`."""
         self._write(_DEPTH, link, 0, at_ns, frames)
 
+    def plan(self, place: int, seq: int, why: Why, at_ns: int) -> None:
+        """Keep on which rung frame `seq` is to be made, and why there."""
+        self._write(_PLAN, place, seq, at_ns, _WHYS.index(why))
+
     def _write(self, kind: int, place: int, seq: int, a: int, b: int = 0, c: int = 0) -> None:
         offset = next(self._slots) % self.capacity * _RECORD.size
         _RECORD.pack_into(self._ring, offset, seq & 0xFFFFFFFF, place, kind, a, b, c)
@@ -187,7 +206,7 @@ class Trace:
 
     def recording(self) -> Recording:
         """Return all that is kept; may be called while others record."""
-        found = Recording(self.names, self.links, [], [], [], [], [], [], [])
+        found = Recording(self.names, self.links, [], [], [], [], [], [], [], [], self.rungs)
         for seq, place, kind, a, b, c in _RECORD.iter_unpack(bytes(self._ring)):
             if kind == _SPAN:
                 found.spans.append(Span(self.names[place], seq, a, b, c))
@@ -203,6 +222,8 @@ class Trace:
                 found.depths.append(Depth(self.links[place], a, b))
             elif kind == _ON_CARD:
                 found.on_card.append(CardSpan(self.names[place], seq, a, b))
+            elif kind == _PLAN:
+                found.plans.append(Planned(place, seq, _WHYS[b], a))
         found.spans.sort(key=lambda span: (span.end_ns, span.start_ns))
         found.admissions.sort(key=lambda admission: admission.captured_ns)
         found.drops.sort(key=lambda drop: drop.at_ns)
@@ -210,4 +231,5 @@ class Trace:
         found.repeats.sort(key=lambda repeat: repeat.at_ns)
         found.depths.sort(key=lambda depth: depth.at_ns)
         found.on_card.sort(key=lambda span: (span.end_ns, span.start_ns))
+        found.plans.sort(key=lambda plan: plan.at_ns)
         return found
