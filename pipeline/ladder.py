@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ def p90(values: Sequence[float]) -> float:
 
 def _quality(rung: Rung, size: Size, most_steps: int) -> float:
     """Return what a picture of any size and steps is worth; along lines between SCALES."""
-    scale = ((rung.size.width * rung.size.height) / (size.width * size.height)) ** 0.5
+    scale = math.sqrt(rung.size.width * rung.size.height / (size.width * size.height))
     known = sorted({0.0: 0.0, **SCALES}.items())
     pairs = [pair for pair in pairwise(known) if scale <= pair[1][0]]
     (x0, y0), (x1, y1) = pairs[0] if pairs else known[-2:]

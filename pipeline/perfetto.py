@@ -160,7 +160,7 @@ def _plans(recording: Recording) -> Iterator[Event]:
         counted = {"ph": "C", "name": RUNG, "pid": _PROCESS, "ts": plan.at_ns}
         yield {**counted, "args": {"rung": plan.place}}
         if plan.why not in _USUAL:
-            about = {"frame": plan.seq, "rung": plan.place}
+            about: dict[str, Any] = {"frame": plan.seq, "rung": plan.place}
             if plan.place < len(recording.rungs):
                 about["made at"] = recording.rungs[plan.place]
             yield _instant("plan", plan.why, _COMPUTE, plan.at_ns, about)

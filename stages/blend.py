@@ -67,7 +67,8 @@ class Blend:
             previous: the last output and the source it came from, or None.
         """
         amount = frame.params.of(self.name, BlendOptions).amount
-        untouched = frame.flags & (FrameFlag.PASSTHROUGH | FrameFlag.REPLACED)
+        # a reused picture is the past itself: there is nothing to mix it with
+        untouched = frame.flags & (FrameFlag.PASSTHROUGH | FrameFlag.REPLACED | FrameFlag.REUSED)
         source, motion = frame.inputs
         with self._place.working(frame.seq):
             if previous is None or motion is None or untouched or amount == 0.0:
@@ -93,6 +94,9 @@ class Blend:
         picture = self._place.blank(context)
         pixels = ops.tensor_to_frame(picture)
         self._mixed(picture, picture, pixels, ops.pack_history(picture, pixels), 1.0)
+
+    def reset(self) -> None:
+        """Nothing is remembered here."""
 
     def close(self) -> None:
         """Release the network."""

@@ -127,6 +127,10 @@ class Capture:
             return replace(frame, motion=None, flags=frame.flags | FrameFlag.DISCONTINUITY)
         return replace(frame, motion=torch.from_numpy(flow)[None])
 
+    def reset(self) -> None:
+        """Take the next frame for the first; the source stays where it is."""
+        self._motion = MotionEstimator(self._context.size)
+
     def expected_frames(self) -> int | None:
         """Return how many pictures `read` will hand over, None if nobody knows."""
         source = self._source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,10 @@ from torch import Tensor
 from lsd.kernels import ops
 from lsd.kernels.staging import Fields
 from lsd.pipeline.errors import ConfigError, StageError
-from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec
+from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec, Picture, Size
+from lsd.pipeline.ladder import Rung
 from lsd.pipeline.params import StageOptions, live_field, restart_field
-from lsd.pipeline.stage import Context
+from lsd.pipeline.stage import Context, Ways
 from lsd.stages.models import engines, styles
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
@@ -29,6 +30,8 @@ from lsd.stages.models.texture import TextureField, resting_planes
 from lsd.stages.past import history_of
 from lsd.stages.place import Host, OnCard, place_of
 from lsd.stages.rehearsal import refuse_another, rehearse, sample_frame
+from lsd.stages.resized import enlarged, shrunk
+from lsd.stages.stillness import Stillness
 
 Value = TypeVar("Value")
 EngineName = Literal["auto", "openvino-bf16", "openvino-int8", "openvino", "onnxruntime", "torch"]
@@ -95,12 +98,15 @@ class Diffusion:
         self._given, self._denoiser = denoiser, denoiser
         self._field: TextureField | None = None
         self._place: Host | OnCard = Host()
+        self._smaller: dict[Size, Denoiser] = {}  # the networks of the ladder's other sizes
+        self._ladder: tuple[Rung, ...] = ()  # without the reuse
+        self._stillness = Stillness()
 
     def open(self, context: Context) -> None:
         """Compile the network for the pipeline's size, on the engine asked for."""
         options = context.params.of(self.name, DiffusionOptions)
-        self._size = context.size
-        self._seed = options.seed
+        self._context, self._size = context, context.size
+        self._seed, self._steps = options.seed, options.steps
         # both are remembered; made here, they don't cost the first frame its deadline
         resting_planes(options.seed, *context.size)
         options.style_vector()
@@ -119,17 +125,40 @@ class Diffusion:
         else:
             self._denoiser = self._given
 
+    def ways(self) -> Ways:
+        """Return what it can do: a card and a model of one's own know one size."""
+        on_host = not isinstance(self._place, OnCard)
+        return Ways(self._steps, sizes=on_host and self._given is None, reuse=True)
+
+    def prepare(self, rungs: Sequence[Rung]) -> None:
+        """Compile the network for every size."""
+        self._ladder = tuple(rung for rung in rungs if not rung.is_reuse)
+        sizes = {rung.size for rung in self._ladder} - {self._size}
+        if sizes:
+            assert self._denoiser is not None, "prepare before open"
+            options = self._context.params.of(self.name, DiffusionOptions)
+            given = self._denoiser.engine, options.threads or default_threads()
+            self._smaller = {size: shared_denoiser(size, *given) for size in sizes}
+
+    def is_still(self, frame: Frame) -> bool:
+        """Return whether the picture would be the last one; a texture never stands still."""
+        options = frame.params.of(self.name, DiffusionOptions)
+        if options.bypass or has_texture(options.style_vector()):
+            return False
+        return self._stillness.is_still(frame)
+
     def process(self, frame: Frame, *, previous: Frame | None = None) -> Frame:
         """Return `frame` restyled: data float32 [1, 3, H, W] in [-1, 1].
 
         Args:
             frame: data uint8 [1, H, W, 3].
             previous: the last output and the source it came from.
+
+        With a plan, on its rung: by so many steps, at that size, or the last output again.
         """
         options = frame.params.of(self.name, DiffusionOptions)
         style = options.style_vector()
-        denoiser = self._denoiser
-        if denoiser is None:
+        if self._denoiser is None:
             raise StageError(f"stage {self.name!r}: process before open")
         field = self._advance(options.seed, frame, rests=not has_texture(style))
         with self._place.working(frame.seq):
@@ -137,15 +166,25 @@ class Diffusion:
             if options.bypass:
                 data = ops.frame_to_tensor(frame.inputs.source)
                 return self._place.made(frame, data, FrameFlag.PASSTHROUGH)
+            last = _last_output(frame, previous)
+            if last is not None:
+                assert frame.plan is not None
+                frame = replace(frame, rung=frame.plan.rung)
+                return self._place.made(frame, last, FrameFlag.REUSED)
             frame = replace(frame, history=history_of(frame, previous))
-            field, style = given["field"], given["style"]
-            data = sample_frame(self._place, denoiser, frame, field, style, options.steps)
-            return self._place.made(frame, data)
+            data, rung = self._sampled(frame, given["field"], given["style"], options.steps)
+            return self._place.made(replace(frame, rung=rung), data)
+
+    def reset(self) -> None:
+        """Take the next frame for the first."""
+        self._field = None
+        self._stillness.reset()
 
     def close(self) -> None:
         """Forget the texture; a network compiled for the CPU stays for the process's next run."""
         denoiser, place = self._denoiser, self._place
-        self._field, self._place = None, Host()
+        self.reset()
+        self._place, self._smaller = Host(), {}
         if isinstance(place, OnCard):
             self._denoiser = self._given
         with ExitStack() as closing:  # backwards, and the card whatever becomes of the network
@@ -182,6 +221,44 @@ class Diffusion:
             "style": ((1, STYLE_SIZE), np.float32),
         }
 
+    def _sampled(
+        self, frame: Frame, field: Tensor, style: Tensor, steps: int
+    ) -> tuple[Tensor, Rung | None]:
+        """Return a frame's picture, float32 [1, 3, H, W], and how it was made for its plan."""
+        assert self._denoiser is not None
+        if frame.plan is None:
+            return sample_frame(self._place, self._denoiser, frame, field, style, steps), None
+        rung = self._rung(frame.plan.rung, steps)
+        going = _Going(self._context, frame)
+        # What is queued on a card is not waited for: there is no time between its steps.
+        on_card = isinstance(self._place, OnCard)
+        rest = style, rung.steps, going.for_ever if on_card else going.may_go_on
+        if rung.size == self._size:
+            data = sample_frame(self._place, self._denoiser, frame, field, *rest)
+        else:
+            small, planes = shrunk(frame, field, rung.size)
+            made = sample_frame(self._place, self._smaller[rung.size], small, planes, *rest)
+            data = enlarged(made, self._size)
+        rung = replace(rung, steps=going.taken)
+        self._stillness.made(frame, rung)
+        return data, rung
+
+    def _rung(self, planned: Rung, steps: int) -> Rung:
+        """Return the rung that a frame is made on.
+
+        Args:
+            planned: where there is nothing to reuse, the lowest that makes a picture instead.
+            steps: that the options say now. Those that the user has changed since the start
+                hold for the best rung, and no other takes more.
+        """
+        rung = planned
+        if rung.is_reuse or (rung.size != self._size and rung.size not in self._smaller):
+            rung = self._ladder[-1] if self._ladder else Rung(steps, self._size, 1.0)
+        if steps == self._steps:
+            return rung
+        is_best = not self._ladder or rung == self._ladder[0]
+        return replace(rung, steps=steps if is_best else min(rung.steps, steps))
+
     def _rehearse(self, options: DiffusionOptions) -> None:
         """Do once on the card what is done once; the shipped network must look as on the CPU.
 
@@ -210,6 +287,35 @@ class Diffusion:
             self._field.advance(motion)
         planes = resting_planes(seed, *self._size) if rests else self._field.planes()
         return torch.from_numpy(planes)[None]
+
+
+class _Going:
+    """Counts a frame's denoise steps, and asks whether there is time for another."""
+
+    def __init__(self, context: Context, frame: Frame) -> None:
+        self.taken = 1
+        self._context, self._frame = context, frame
+        self._start_ns = context.clock.now_ns()
+
+    def may_go_on(self) -> bool:
+        now_ns = self._context.clock.now_ns()
+        step_ns, self._start_ns = now_ns - self._start_ns, now_ns
+        return self._context.may_go_on(self._frame, step_ns) and self.for_ever()
+
+    def for_ever(self) -> bool:
+        self.taken += 1
+        return True
+
+
+def _last_output(frame: Frame, previous: Frame | None) -> Picture | None:
+    """Return the last output as it lies under this frame, where the plan says so and there is one.
+
+    Of a still input it stays as it is: many warps by less than a pixel would blur it.
+    """
+    motion, plan = frame.inputs.motion, frame.plan
+    if plan is None or not plan.rung.is_reuse or previous is None or motion is None:
+        return None
+    return previous.data if plan.why == "similar" else ops.warp(previous.data, motion)
 
 
 def _checked(value: Value, use: Callable[[], object]) -> Value:

@@ -91,8 +91,9 @@ class Memory:
             self._count(code)
 
     def reset(self) -> None:
-        """Take the picture for settled."""
+        """Take the picture for settled; what a card has still to tell is of no account."""
         self._unsettled = 0
+        self._place.found()
 
     def _rehearse(self) -> None:
         picture = self._place.blank(self._context)

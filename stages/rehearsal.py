@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -46,16 +47,22 @@ def rehearse(place: Host, denoiser: Denoiser, size: Size, style: Tensor, steps: 
 
 
 def sample_frame(
-    place: Host, denoiser: Denoiser, frame: Frame, field: Tensor, style: Tensor, steps: int
+    place: Host,
+    denoiser: Denoiser,
+    frame: Frame,
+    field: Tensor,
+    style: Tensor,
+    steps: int,
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> Tensor:
-    """Sample a frame's picture, float32 [1, 3, H, W], where its inputs are."""
+    """Sample a frame's picture, float32 [1, 3, H, W], where its inputs are; see `sample`."""
     source, history = frame.inputs.source, frame.history
 
     def denoise(x: Tensor, estimate: Tensor | None, sigma: float) -> Tensor:
         kept: Tensor = place.kept(denoiser(x, sigma, source, history, style, estimate))
         return kept
 
-    return sample(denoise, field, steps)
+    return sample(denoise, field, steps, may_go_on)
 
 
 def refuse_another(ours: Pixels, theirs: Pixels) -> None:

@@ -97,7 +97,7 @@ def default_threads() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # the rungs of two pipelines
 def shared_denoiser(size: Size, engine: str, threads: int) -> UNetDenoiser:
     """Return the process's denoiser for a size, compiling it once."""
     return UNetDenoiser(size, engine, threads)

@@ -36,13 +36,20 @@ def noise_levels(steps: int) -> tuple[float, ...]:
     return tuple(SIGMA_MAX * (SIGMA_MIN / SIGMA_MAX) ** (i / steps) for i in range(steps))
 
 
-def sample(denoise: Denoise, field: Tensor, steps: int) -> Tensor:
+def _always() -> bool:
+    return True
+
+
+def sample(
+    denoise: Denoise, field: Tensor, steps: int, may_go_on: Callable[[], bool] = _always
+) -> Tensor:
     """Turn the texture field into a picture by the probability-flow ODE.
 
     Args:
         denoise: D(x, estimate, sigma) -> the clean picture, in [-1, 1].
         field: float32 [1, 3, H, W], unit variance: the noise at sigma = 1.
         steps: denoiser calls, 1 or more; every step yields a picture.
+        may_go_on: asked between two of them; False makes the last estimate the picture.
 
     Returns:
         float32 [1, 3, H, W] in [-1, 1].
@@ -54,5 +61,7 @@ def sample(denoise: Denoise, field: Tensor, steps: int) -> Tensor:
     x, estimate = ops.scaled(field, levels[0]), None
     for sigma, following in zip(levels, (*levels[1:], 0.0), strict=True):
         estimate = denoise(x, estimate, sigma)
+        if following and not may_go_on():
+            return ops.denoise_step(x, estimate, sigma, 0.0)
         x = ops.denoise_step(x, estimate, sigma, following)
     return x
