@@ -64,7 +64,7 @@ def patterned(config: PipelineConfig, **changes: Any) -> PipelineConfig:
         changes: fields of the result; `engine` goes to the diffusion stage.
     """
     engine = changes.pop("engine", None)
-    changed = config.model_copy(update=changes)
+    changed = config.model_copy(update={"ladder": "off", **changes})
     stages = {name: _measured(options, engine) for name, options in config.stages.items()}
     return changed.model_copy(update={"stages": stages})
 

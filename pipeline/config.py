@@ -35,6 +35,7 @@ from lsd.pipeline.registry import Registry
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.yaml_locations import Document, read_yaml
 
+
 def _stages(value: Any) -> Any:
     """Let `kind` default to the stage's name, and an empty stage be all defaults."""
     if not isinstance(value, dict):
@@ -66,6 +67,7 @@ def _stage(value: Any, handler: Any, info: ValidationInfo) -> StageOptions:
 
 
 StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
+
 
 class FeedbackConfig(Strict):
     """The recurrence: what left one stage comes back to others, frames later."""

@@ -111,7 +111,11 @@ def _text(details: ErrorDetails, path: KeyPath, fields: Fields) -> str:
     if expected and kind.endswith(("_type", "_parsing", "_from_float", "_attributes_type")):
         return f"expected {expected}, got {got(found)}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return message if kind in ("value_error", "size", "stage_kind", "ladder") else f"{message}, got {found!r}"
+    return (
+        message
+        if kind in ("value_error", "size", "stage_kind", "ladder")
+        else f"{message}, got {found!r}"
+    )
 
 
 def _unknown_field(path: KeyPath, fields: Fields) -> str:

@@ -90,7 +90,9 @@ def rungs_of(
         with_reuse: False leaves the reuse out, where nothing could be used again.
     """
     rungs = [
-        Rung(0, size, REUSE_QUALITY) if spec.is_reuse else Rung(spec.steps or steps, spec.size or size, 1.0)
+        Rung(0, size, REUSE_QUALITY)
+        if spec.is_reuse
+        else Rung(spec.steps or steps, spec.size or size, 1.0)
         for spec in specs
         if with_reuse or not spec.is_reuse
     ]

@@ -91,7 +91,9 @@ LadderField = Annotated[
                                 "additionalProperties": False,
                                 "properties": {
                                     "steps": {
-                                        "type": "integer", "minimum": 1, "maximum": _MOST_STEPS,
+                                        "type": "integer",
+                                        "minimum": 1,
+                                        "maximum": _MOST_STEPS,
                                     },
                                     "size": {"type": "string", "pattern": r"^\d+x\d+$"},
                                 },

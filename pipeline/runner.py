@@ -172,7 +172,7 @@ class Runner:
         """Open the stages in order, in this thread, and start the three loops.
 
         Raises:
-            LsdError: a stage cannot open, or climb the ladder; all that were tried are closed again.
+            LsdError: a stage cannot open or get ready; all that were tried are closed again.
         """
         assert not self._threads, "a runner runs once"
         self._open()

@@ -50,7 +50,9 @@ class Store:
 
     def __init__(self, folder: Path, config: PipelineConfig) -> None:
         self._folder = folder
-        described = config.model_dump(mode="json", by_alias=True, exclude={"name", "ladder", "hold"})
+        described = config.model_dump(
+            mode="json", by_alias=True, exclude={"name", "ladder", "hold"}
+        )
         self._base = [VERSION, version("livesd"), _weights(), described]
         try:
             folder.mkdir(parents=True, exist_ok=True)
