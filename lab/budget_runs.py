@@ -131,9 +131,9 @@ def overloaded(seconds: float) -> Observed:
         hold=None,
         on_error="skip",
         stages={
-            "capture": CaptureOptions(input=f"test://moving?rate={_FAST_HZ:g}"),
+            "capture": CaptureOptions(kind="capture", input=f"test://moving?rate={_FAST_HZ:g}"),
             "slow": SlowOptions(),
-            "output": OutputOptions(),
+            "output": OutputOptions(kind="output"),
         },
         feedback=None,
     )
