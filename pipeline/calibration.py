@@ -44,7 +44,10 @@ def make_budget(session: Session) -> Budget | None:
         stage.prepare(rungs)
         costs_ns = _calibrated(session, place, rungs)
     if costs_ns:
-        rungs, costs_ns = useful(rungs, costs_ns)
+        kept, costs_ns = useful(rungs, costs_ns)
+        if stage is not None and kept != rungs:
+            stage.prepare(kept)
+        rungs = kept
     budget = Budget(
         Scheduler(
             rungs if costs_ns else rungs[:1],

@@ -247,7 +247,8 @@ class Scheduler:
             # Warping the last output for one frame costs the eye less than another size.
             worth = 0.0 if place is None else self.rungs[place].quality
             is_better = self._made * self.rungs[reuse].quality > worth
-            if is_better and self.costs.predict(reuse) <= slack_ns:
+            # Where nothing fits, it is late by the least, and so are the frames behind it.
+            if is_better and (place is None or self.costs.predict(reuse) <= slack_ns):
                 return reuse, "reused"
         return (self._lowest, "no_rung_fits") if place is None else (place, "catch_up")
 

@@ -171,7 +171,10 @@ class Planned(Protocol):
         """Return what it can do where it was opened."""
 
     def prepare(self, rungs: Sequence[Rung]) -> None:
-        """Get ready to make a picture on any of these; called once, after `open`."""
+        """Get ready to make a picture on any of these, best first.
+
+        Called after `open`, and again with fewer where some have turned out to be of no use.
+        """
 
     def is_still(self, frame: Frame) -> bool:
         """Return whether it would make the same picture of this frame as of the last one."""

@@ -59,6 +59,8 @@ def stream(
         if seq == frames - 1 and chance.random() < 0.2:
             break  # in flight for ever
         trace.depth(0, pass_time(), 0)
+        if live:
+            trace.plan(seq % 3, seq, chance.choice(("level", "catch_up", "reused")), pass_time())
         _work(made, seq, chance, pass_time)
         if chance.random() < 0.2:
             trace.repeat(pass_time(), now_ns - chance.choice((0, 5_000_000)))
@@ -94,7 +96,8 @@ def counters_of(events: list[dict[str, Any]]) -> dict[str, list[int]]:
     counters: defaultdict[str, list[int]] = defaultdict(list)
     for event in events:
         if event["ph"] == "C":
-            counters[event["name"]].append(event["args"]["frames"])
+            (value,) = event["args"].values()
+            counters[event["name"]].append(value)
     return counters
 
 

@@ -205,6 +205,13 @@ def test_stage_of_one_size_leaves_the_other_sizes_out_and_says_so():
     assert "1 of 3 rungs are left out" in runner.status().messages[0]
 
 
+def test_rung_that_saves_nothing_is_left_out_and_the_stage_hears_of_it():
+    costs = {(1, 128): 20, (1, 96): 20, (1, 64): 5, (0, 128): 2}
+    runner, painter, _ = painted(2, painter=Painter(None, costs))
+    assert runner.status().rungs == ("128x128, 1 step", "64x64, 1 step", "reuse")
+    assert painter.prepared == list(runner.status().rungs)
+
+
 def test_without_feedback_nothing_can_be_used_again():
     runner, _, _ = painted(2, feedback=None)
     assert runner.status().rungs[-1] == "64x64, 1 step"
@@ -227,7 +234,7 @@ def test_trial_that_fails_leaves_one_rung_and_is_told():
             self.clock.advance(MS)
             return frame
 
-    runner, painter, sink = painted(5, painter=Touchy(None))
+    runner, _, sink = painted(5, painter=Touchy(None))
     assert len(sink.frames) == 5
     assert runner.status().rungs == ("128x128, 1 step",)
     assert "ValueError: no trial" in runner.status().messages[0]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -588,6 +589,13 @@ class Screen:
 
     def write(self, text):
         self.text += text
+
+
+def test_status_line_tells_the_rung_below_the_best():
+    rungs = ("256x256, 1 step", "192x192, 1 step")
+    low = replace(STATUS, rungs=rungs, level=1, rung=rungs[1])
+    assert " | 90.0% on time | at 192x192, 1 step | 3 repeated" in status_line(low)
+    assert status_line(replace(low, level=0, rung=rungs[0])) == status_line(STATUS)
 
 
 def test_status_line_tells_how_it_goes():

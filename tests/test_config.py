@@ -9,6 +9,7 @@ import pytest
 from lsd.pipeline.config import PipelineConfig, load_config
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
+from lsd.pipeline.ladder import RungSpec
 from lsd.pipeline.overrides import SetOption, SetPath
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.registry import Registry
@@ -213,6 +214,48 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "unknown device": (
         GOOD.replace("rate_hz: 30", "device: gpu"),
         "p.yaml:3:9: expected text that matches ^(auto|cpu|cuda:\\d{1,2})$, got str 'gpu' (device)",
+    ),
+    "ladder of another kind": (
+        GOOD.replace("rate_hz: 30", "ladder: fast"),
+        "p.yaml:3:9: expected auto, off or rungs such as [{steps: 2}, {steps: 1, size: 192x192}, "
+        "reuse], got str 'fast' (ladder)",
+    ),
+    "ladder without rungs": (
+        GOOD.replace("rate_hz: 30", "ladder: []"),
+        "p.yaml:3:9: expected at least 1 entries, got list [] (ladder)",
+    ),
+    "rung with an unknown field": (
+        GOOD.replace("rate_hz: 30", "ladder: [{steps: 2}, {step: 1}]"),
+        "p.yaml:3:23: unknown field 'step'; did you mean 'steps'? (ladder[1].step)",
+    ),
+    "rung of an odd size": (
+        GOOD.replace("rate_hz: 30", "ladder: [{size: 190x128}]"),
+        "p.yaml:3:17: expected sides that are multiples of 16 from 64 to 1024, got 190x128; the "
+        "nearest is 192x128 (ladder[0].size)",
+    ),
+    "rung that is larger than the pipeline": (
+        GOOD.replace("rate_hz: 30", "ladder: [{steps: 1}, {size: 128x256}]"),
+        "p.yaml:3:30: expected at most the pipeline's size 256x128, got 128x256 (ladder[1].size)",
+    ),
+    "rung of no steps": (
+        GOOD.replace("rate_hz: 30", "ladder: [{steps: 0}]"),
+        "p.yaml:3:18: expected at least 1, got int 0 (ladder[0].steps)",
+    ),
+    "rung that is no rung": (
+        GOOD.replace("rate_hz: 30", "ladder: [{steps: 1}, 7]"),
+        "p.yaml:3:22: expected reuse or a mapping with steps and size, got int 7 (ladder[1])",
+    ),
+    "reuse in the middle": (
+        GOOD.replace("rate_hz: 30", "ladder: [{steps: 2}, reuse, {steps: 1}]"),
+        "p.yaml:3:22: expected reuse as the last rung; no stream stays on it (ladder[1])",
+    ),
+    "nothing but the reuse": (
+        GOOD.replace("rate_hz: 30", "ladder: [reuse]"),
+        "p.yaml:3:10: expected a rung that makes a picture before reuse (ladder[0])",
+    ),
+    "rung below the best": (
+        GOOD.replace("rate_hz: 30", "hold: -1"),
+        "p.yaml:3:7: expected at least 0, got int -1 (hold)",
     ),
     "feedback to nowhere": (
         GOOD.replace("to: [diffusion]", "to: [difusion]"),
@@ -419,3 +462,12 @@ def test_options_survive_a_round_trip(config: Any) -> None:
     dumped = loaded.model_dump(by_alias=True, mode="json")
     assert dumped["size"] == "256x128"
     assert dumped["stages"]["diffusion"]["steps"] == 2
+    assert dumped["ladder"] == "auto"
+
+
+def test_ladder_survives_a_round_trip(config: Any) -> None:
+    written = "ladder: [{steps: 2}, {size: 128x64}, reuse]"
+    loaded = config(GOOD.replace("rate_hz: 30", written))
+    assert loaded.ladder == (RungSpec(2), RungSpec(None, Size(128, 64)), RungSpec(is_reuse=True))
+    dumped = loaded.model_dump(by_alias=True, mode="json")
+    assert dumped["ladder"] == [{"steps": 2}, {"size": "128x64"}, "reuse"]

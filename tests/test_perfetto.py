@@ -135,6 +135,22 @@ def test_depth_of_a_link_is_a_counter_of_its_name():
     ]
 
 
+def test_rung_is_a_counter_and_what_is_unusual_about_it_an_instant():
+    trace = make_trace()
+    trace.rungs = ("256x256, 1 step", "reuse")
+    trace.plan(0, 4, "level", 2_000)
+    trace.plan(1, 5, "reused", 6_000)
+    assert events_of(trace, "C") == [
+        {"ph": "C", "name": "rung", "pid": 1, "ts": ts, "args": {"rung": rung}}
+        for ts, rung in ((0.0, 0), (4.0, 1))
+    ]
+    (instant,) = events_of(trace, "i")
+    assert (instant["name"], instant["cat"], instant["tid"], instant["ts"]) == (
+        "reused", "plan", 2, 4.0,
+    )  # fmt: skip
+    assert instant["args"] == {"frame": 5, "rung": 1, "made at": "reuse"}
+
+
 def test_frame_is_in_flight_from_its_capture_until_it_is_out_lost_or_given_up():
     trace = make_trace()
     for seq in range(4):

@@ -11,6 +11,8 @@ from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import LsdError, SinkError, StageError
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.trace import Admission, Depth, Drop, Failure, Repeat, Span, Trace
+from lsd.pipeline.scheduler import Why
+from lsd.pipeline.trace import Admission, Depth, Drop, Failure, Planned, Repeat, Span, Trace
 
 NAMES, REASONS, LINKS = ("capture", "blend"), ("superseded", "skipped:blend"), ("in", "out")
 
@@ -70,6 +72,7 @@ def test_every_kind_of_record_comes_back_as_its_own():
     trace.fail("blend", 7, 32)
     trace.repeat(50, 48)
     trace.depth(1, 33, 2)
+    trace.plan(2, 5, "catch_up", 9)
     found = trace.recording()
     assert (found.names, found.links) == (NAMES, LINKS)
     assert found.spans == trace.spans() == [Span("blend", 5, 10, 20, 30)]
@@ -78,6 +81,7 @@ def test_every_kind_of_record_comes_back_as_its_own():
     assert found.failures == [Failure("blend", 7, 32)]
     assert found.repeats == [Repeat(50, 48, "repeat")]
     assert found.depths == [Depth("out", 33, 2)]
+    assert found.plans == [Planned(2, 5, "catch_up", 9)]
 
 
 def test_admission_without_a_deadline_has_none():
@@ -96,6 +100,7 @@ calls = st.one_of(
     st.tuples(st.just("fail"), st.sampled_from(NAMES), seqs, times),
     st.tuples(st.just("repeat"), times, times, st.sampled_from(get_args(OnMiss))),
     st.tuples(st.just("depth"), st.integers(0, 1), times, st.integers(0, 100)),
+    st.tuples(st.just("plan"), st.integers(0, 9), seqs, st.sampled_from(get_args(Why)), times),
 )
 
 
@@ -107,7 +112,8 @@ def expected(call):
     if method == "depth":
         return "depths", Depth(LINKS[values[0]], *values[1:])
     kinds = {"admit": ("admissions", Admission), "drop": ("drops", Drop),
-             "fail": ("failures", Failure), "repeat": ("repeats", Repeat)}  # fmt: skip
+             "fail": ("failures", Failure), "repeat": ("repeats", Repeat),
+             "plan": ("plans", Planned)}  # fmt: skip
     where, kind = kinds[method]
     return where, kind(*values)
 
@@ -301,9 +307,12 @@ def test_depths_of_both_links_are_recorded_at_both_ends_and_come_to_nothing(live
         assert depths[-1] == 0
 
 
-def test_demo_needs_twelve_records_a_frame():
-    """The figure that docs/budget.md takes the cost of tracing from."""
+def test_demo_needs_thirteen_records_a_frame_twelve_file_to_file():
+    """The figure that docs/budget.md takes the cost of tracing from; live there is the plan too."""
     compute = [FakeCompute(name) for name in ("recall", "diffusion", "memory", "blend")]
     runner = run(FakeSource(10), *compute, CollectingSink())
     found = runner.trace.recording()
     assert len(found.spans) + len(found.admissions) + len(found.depths) == 12 * 10
+    live = run(FakeSource(10), *compute, CollectingSink(), live=True, ladder="auto")
+    begun = live.report().stages["recall"].frames
+    assert len(live.trace.recording().plans) == begun
