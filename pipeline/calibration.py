@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Rungs take turns, and each one's best frame counts: what a neighbour on the machine adds
 # to single frames must not decide what a rung is thought to cost. The first turn warms up.
-_TURNS = 4
+_TURNS = 3
 _PAN_PX = 2  # by which the pictures move
 
 

@@ -61,7 +61,8 @@ def simulate(
     drop-oldest, no control (fifo), and the optimum that knows the future. What frames cost was
     measured for the README, or is scaled to --frame-ms. A CSV file has the columns
     time_s,factor[,motion]: from when on, how much longer all work takes, and how far the input
-    moves in pixels a frame. docs/budget.md explains the figures. No run uses this scheduler yet.
+    moves in pixels a frame. docs/budget.md explains the figures. The ladder has four sizes,
+    where that of a run has two unless its YAML names others.
     """
     with reported(debug=debug):
         from lsd.pipeline.config import load_config

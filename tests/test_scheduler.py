@@ -121,11 +121,45 @@ def test_last_output_is_used_a_few_times_in_a_row_only():
     assert used == ["reused"] * MOST_REUSED + ["no_rung_fits", "reused"]
 
 
-def test_last_output_that_is_too_late_as_well_is_not_used():
+def test_last_output_is_late_by_the_least_where_nothing_fits():
     policy = scheduler()
     serve(policy)
-    plan = policy.begin(36 * MS, 40 * MS, 1.0)
-    assert (plan.place, plan.why) == (2, "no_rung_fits")
+    assert policy.begin(36 * MS, 40 * MS, 1.0).why == "reused"
+    policy.abandon()
+    assert without_reuse().begin(36 * MS, 40 * MS, 1.0).why == "no_rung_fits"
+
+
+def test_frame_that_was_taken_costs_from_there_on():
+    policy = without_reuse()
+    serve(policy)
+    policy.take(15 * MS)
+    plan = policy.begin(18 * MS, 40 * MS, 1.0)
+    assert (plan.place, plan.why, plan.start_ns) == (1, "catch_up", 15 * MS)
+    policy.finish(35 * MS)
+    assert policy.costs.predict(1) == 20 * MS
+
+
+def test_frame_that_came_while_another_had_no_plan_yet_waits():
+    policy = scheduler()
+    serve(policy)
+    policy.emitted(0, 0)
+    assert policy.admit(1 * MS, 41 * MS) is None
+    policy.take(2 * MS)
+    assert policy.admit(3 * MS, 36 * MS) == "late_predicted"  # 2 + 30 + 5 are too much
+    assert policy.admit(4 * MS, 44 * MS) is None
+    policy.begin(5 * MS, 41 * MS, 1.0)
+    assert policy.admit(6 * MS, 36 * MS) is None  # it takes the place of the one that waits
+
+
+def test_frame_that_was_made_otherwise_than_planned_is_booked_as_it_was_made():
+    policy = scheduler()
+    serve(policy)
+    policy.begin(36 * MS, 76 * MS, 1.0)
+    policy.finish(46 * MS, 1, Size(128, 128))
+    assert policy.made == {0: 1, 2: 1}
+    policy.begin(76 * MS, 116 * MS, 1.0)
+    policy.finish(100 * MS, 1)
+    assert policy.made == {0: 1, 1: 1, 2: 1}
 
 
 def test_where_no_rung_fits_the_lowest_is_made_and_counted():
