@@ -19,7 +19,7 @@ from lsd.pipeline.params import StageOptions
 from lsd.pipeline.profile import quantiles
 from lsd.pipeline.registry import Registry
 from lsd.pipeline.runner import Runner
-from lsd.pipeline.stage import Context
+from lsd.pipeline.stage import Context, Stage
 from lsd.pipeline.trace import Recording
 from lsd.stages.capture import Capture, CaptureOptions
 from lsd.stages.output import Output, OutputOptions
@@ -119,7 +119,7 @@ def beside_a_load(config: PipelineConfig, before_s: float, load_s: float) -> Obs
 
 def overloaded(seconds: float) -> Observed:
     """Run pictures at 60 Hz into a stage that takes 20 ms for each."""
-    kinds = {"capture": Capture, "slow": Slow, "output": Output}
+    kinds: dict[str, type[Stage]] = {"capture": Capture, "slow": Slow, "output": Output}
     config = PipelineConfig.model_construct(
         name="overload",
         size=Size(256, 256),
