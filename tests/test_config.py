@@ -235,7 +235,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     ),
     "rung that is larger than the pipeline": (
         GOOD.replace("rate_hz: 30", "ladder: [{steps: 1}, {size: 128x256}]"),
-        "p.yaml:3:30: expected at most the pipeline's size 256x128, got 128x256 (ladder[1].size)",
+        "p.yaml:3:29: expected at most the pipeline's size 256x128, got 128x256 (ladder[1].size)",
     ),
     "rung of no steps": (
         GOOD.replace("rate_hz: 30", "ladder: [{steps: 0}]"),
