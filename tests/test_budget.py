@@ -9,11 +9,14 @@ from fakes import CollectingSink, FakeCompute, FakeSource, make_runner, mark
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lsd.pipeline.budget import Budget
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import ConfigError, LsdError, StageError
-from lsd.pipeline.frame import FrameFlag, Size
+from lsd.pipeline.frame import Frame, FrameFlag, Size
 from lsd.pipeline.graph import FeedbackEdge
-from lsd.pipeline.ladder import RungSpec
+from lsd.pipeline.ladder import Rung, RungSpec
+from lsd.pipeline.params import ParamStore
+from lsd.pipeline.scheduler import Scheduler
 from lsd.pipeline.stage import Ways
 
 MS = 1_000_000
@@ -334,6 +337,83 @@ def test_frame_that_cannot_be_on_time_is_dropped_at_the_source():
     assert runner.report().hit_rate == 0.4  # drops are misses
     drops = runner.trace.recording().drops
     assert [(drop.reason, drop.seq) for drop in drops] == [("late_predicted", n) for n in (2, 3, 4)]
+
+
+def test_what_was_done_before_the_plan_is_part_of_the_frame():
+    class Looking(Mover):
+        def process(self, frame, **delayed):
+            self.clock.advance(3 * MS)
+            return super().process(frame)
+
+    clock = ManualClock(1000 * MS)
+    painter, sink = Painter(clock), CollectingSink()
+    source = Looking(5, clock)
+    runner = make_runner(
+        source, painter, sink, live=True, clock=clock, ladder="auto", feedback=LOOP, size=BIG
+    )
+    source.runner = runner
+    runner.start()
+    assert runner.wait(10)
+    assert [frame.plan.start_ns - frame.captured_ns for frame in sink.frames] == [0] * 5
+
+
+def test_frame_that_was_lost_is_not_waited_for():
+    """No frame fits, so one that seemed to be under way would shut the next ones out."""
+
+    def slow(frame):
+        if frame.seq == 3:
+            raise StageError("broken")
+        return 1.0
+
+    painter = Painter(None, sizes=False, reuse=False, slow=slow)
+    runner, _, sink = painted(6, painter=painter, latency_ms=10.0)
+    assert sink.seqs == [0, 1, 2, 4, 5]
+    assert runner.report().counts.dropped == {}
+
+
+def test_stage_may_ask_whether_there_is_time_for_another_step():
+    class Asking(Painter):
+        def _paint(self, frame, delayed):
+            asked.append([self.context.may_go_on(frame, ms * MS) for ms in (1, 100)])
+            return super()._paint(frame, delayed)
+
+    asked = []
+    painted(3, painter=Asking(None))
+    assert asked[-3:] == [[True, False]] * 3  # 40 ms are left
+    assert asked[0] == [True, True]  # the trial has all the time
+
+
+def test_frame_that_was_made_otherwise_is_counted_where_it_was_made():
+    class Lower(Painter):
+        def _paint(self, frame, delayed):
+            made = super()._paint(frame, delayed)
+            return replace(made, rung=Rung(1, Size(64, 64), 0.5))
+
+    runner, _, _ = painted(4, painter=Lower(None))
+    assert runner.report().ladder.made == (0, 0, 4, 0)
+
+
+def on_card(seq, budget, taken_ms):
+    """Return a frame whose picture is still to be made on a card."""
+    budget.take(taken_ms * MS)
+    params = ParamStore({}).snapshot()
+    given = Frame(seq, 0, taken_ms * MS, 1000 * MS, None, None, "motion", params, ready="mark")
+    frame = budget.begin(given)
+    budget.finish(frame, 0, taken_ms * MS + 1)
+    return frame
+
+
+def test_frame_on_a_card_takes_from_the_landing_of_the_one_before_to_its_own():
+    rung = Rung(1, BIG, 1.0)
+    scheduler = Scheduler([rung], [500 * MS], rate_hz=25, latency_ns=1000 * MS)
+    budget = Budget(scheduler, ManualClock())
+    first, second = on_card(0, budget, 0), on_card(1, budget, 2)
+    assert scheduler.made == {}
+    budget.emitted(first, 30 * MS, 1 * MS)
+    assert scheduler.costs.predict(0) == 30 * MS
+    budget.emitted(second, 60 * MS, 3 * MS)
+    assert scheduler.costs.predict(0) == 30 * MS  # and not 58
+    assert scheduler.made == {0: 2}
 
 
 def test_plans_are_in_the_trace():
