@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lsd.lab.machine import Machine
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.errors import ConfigError
+from lsd.pipeline.machine import Machine
 from lsd.pipeline.terminal import print_json, print_rows, reported, say
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)

@@ -152,6 +152,8 @@ def _run(config: PipelineConfig, asked: _Asked) -> int:
 
     keep_freed_memory()
     machine = Machine.here()  # before we are a load ourselves
+    # What the frame of the config takes is asked, not what the budget would make of it.
+    config = config.model_copy(update={"ladder": "off"})
     runner = build_runner(config, max_frames=asked.frames + WARMUP)
     say(headline(config))
     slower: list[str] = []

@@ -18,7 +18,7 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import (  # type: ignore[
     TrackEvent,
 )
 
-from lsd.pipeline.perfetto import Event, timed_events, tracks_of
+from lsd.pipeline.perfetto import RUNG, Event, timed_events, tracks_of
 from lsd.pipeline.trace import Recording
 
 _PID = 1
@@ -70,7 +70,7 @@ def _descriptors(
             uuid=track,
             parent_uuid=_PROCESS_TRACK,
             name=name,
-            counter={"unit_name": "frames"},
+            counter={"unit_name": "number" if name == RUNG else "frames"},
             sibling_order_rank=track,
         )
 
@@ -95,7 +95,7 @@ def _track_events(
                 TrackEvent(
                     type=TrackEvent.TYPE_COUNTER,
                     track_uuid=counters[event["name"]],
-                    counter_value=event["args"]["frames"],
+                    counter_value=next(iter(event["args"].values())),
                 ),
             )
 

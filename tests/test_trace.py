@@ -10,7 +10,6 @@ from lsd.pipeline import trace as trace_module
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import LsdError, SinkError, StageError
 from lsd.pipeline.pacer import OnMiss
-from lsd.pipeline.trace import Admission, Depth, Drop, Failure, Repeat, Span, Trace
 from lsd.pipeline.scheduler import Why
 from lsd.pipeline.trace import Admission, Depth, Drop, Failure, Planned, Repeat, Span, Trace
 
