@@ -27,11 +27,9 @@ def status_line(status: Status) -> str:
         )
     if status.hit_rate is not None:
         parts.append(f"{status.hit_rate:.1%} on time")
-    parts += stood_in(status)
     if status.level:
         parts.append(f"at {status.rung}")
-    if status.repeated:
-        parts.append(f"{status.repeated} repeated")
+    parts += stood_in(status)
     parts += [f"{count} {reason}" for reason, count in status.dropped.items() if count]
     if status.failed:
         parts.append(f"{status.failed} failed")
