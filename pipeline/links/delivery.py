@@ -56,7 +56,7 @@ class Outgoing(Generic[T]):
 
     @property
     def is_done(self) -> bool:
-        """Whether the end of the stream, and so all before it, has been acknowledged."""
+        """Whether the end of the stream, and so all before it, has arrived."""
         return self._has_end and not self._entries
 
     def add(self, item: T) -> None:
@@ -79,7 +79,9 @@ class Outgoing(Generic[T]):
         if message.sender != self._session:
             return
         self.receiver_closed = self.receiver_closed or message.closed
-        while self._entries and self._entries[0].number < message.released:
+        # Who has all can be left alone with it.
+        done = self._next if self._has_end and message.number == self._next else message.released
+        while self._entries and self._entries[0].number < done:
             self._entries.popleft()
         for entry in self._entries:
             if entry.number >= message.number and 0 < entry.serial <= message.serial:

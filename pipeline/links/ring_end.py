@@ -128,10 +128,9 @@ class RingEnd:
 
     def _unmap(self) -> None:
         self._table.close()
-        for part in self._mapped:
-            # Somebody still looks at a frame: the mapping ends with the last of them.
-            with suppress(BufferError):
-                part.close()
+        # Not `close`: NumPy keeps no hold on the memory but a reference, and somebody may
+        # still look at a frame. The mapping ends with the last of them.
+        del self._mapped
 
 
 def _is_readable(fd: int) -> bool:

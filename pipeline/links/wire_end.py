@@ -19,6 +19,7 @@ BEAT_S = 0.1  # between two signs of life
 SILENCE_S = 2.0  # after which who was there counts as dead
 _BEAT_MS = int(BEAT_S * 1000)
 _CLOSE_MS = 500  # for the last acknowledgement to leave
+_HANDSHAKE_BYTES = 2048  # CURVE's own messages count as well
 
 _ZAP = "inproc://zeromq.zap.01"
 
@@ -168,7 +169,7 @@ class WireEnd:
         sock.set_hwm(1)  # what waits, waits where it is counted
         sock.linger = 0
         sock.immediate = True  # nothing is queued for somebody who is not there
-        sock.maxmsgsize = max_bytes
+        sock.maxmsgsize = max(max_bytes, _HANDSHAKE_BYTES)
         sock.heartbeat_ivl, sock.heartbeat_timeout = int(BEAT_S * 2000), int(SILENCE_S * 1000)
         sock.reconnect_ivl, sock.reconnect_ivl_max = 20, 500
         return sock

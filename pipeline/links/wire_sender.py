@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import suppress
@@ -45,7 +46,8 @@ class WireSender(WireEnd, Generic[T]):
         epoch: of the edge.
         window: how many frames may be under way or unacknowledged; for a distant host, rate
             times round trip and one more.
-        linger_s: how long `close` waits until all has been acknowledged.
+        linger_s: how long `close` waits for a receiver that is not to be heard; while one
+            is, it waits until that has everything.
     """
 
     def __init__(
@@ -93,13 +95,18 @@ class WireSender(WireEnd, Generic[T]):
         return True
 
     def close(self) -> None:
-        """End the stream: wait until the receiver has acknowledged it, up to `linger_s`."""
+        """End the stream; wait until the receiver has all of it, or is silent for `linger_s`."""
         if self._is_closed:
             return
         self._is_closed = True
         self._link.close()
         self._wake()
-        self._is_done.wait(self._linger_s)
+        closed_s = time.monotonic()
+        while not self._is_done.wait(_LOOK_S) and self._thread.is_alive():
+            age_s = self.peer_age_s()
+            silent_s = min(math.inf if age_s is None else age_s, time.monotonic() - closed_s)
+            if silent_s >= self._linger_s or self._outgoing.receiver_closed:
+                break
         self._end()
         waiting = self._link.stats().depth
         self._lost = self._outgoing.unreleased + waiting
