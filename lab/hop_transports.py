@@ -291,7 +291,7 @@ class _Iceoryx:
 
 
 def _iceoryx_inlet(place: Place) -> tuple[Receive, Callable[[], None]]:
-    import iceoryx2
+    import iceoryx2  # type: ignore[import-untyped]
 
     services, events = _iceoryx_services(place)
     subscriber = services.subscriber_builder().create()

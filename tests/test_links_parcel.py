@@ -1,7 +1,5 @@
 """A frame crosses with its pictures, and with live parameters that the receiver has checked."""
 
-from dataclasses import replace
-
 import msgpack
 import numpy as np
 import pytest
@@ -118,7 +116,7 @@ def test_planes_of_different_sizes_are_refused():
 
 def test_unknown_flags_are_refused():
     parcel = codec().pack(frame())
-    odd = Parcel(replace(parcel.header, flags=64), parcel.planes)
+    odd = Parcel(parcel.header._replace(flags=64), parcel.planes)
     with pytest.raises(BadMessage, match="flags"):
         codec().unpack(crossed(odd))
 

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections import deque
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,7 +51,7 @@ def test_frame_comes_back_as_it_went():
         assert number_of(got) == 5
         filled = {"slot", "gen", "clock", "published_ns"}
         assert got.header.clock == CLOCK
-        assert replace(got.header, **{name: getattr(sent.header, name) for name in filled}) == (
+        assert got.header._replace(**{name: getattr(sent.header, name) for name in filled}) == (
             sent.header
         )
 
@@ -239,7 +238,7 @@ def test_header_that_is_not_this_slots_is_counted_and_left_out(change, monkeypat
     encode = Header.encode
     with ring_of(capacity=2, policy="block") as both:
         with monkeypatch.context() as patched:
-            patched.setattr(Header, "encode", lambda self: encode(replace(self, **change)))
+            patched.setattr(Header, "encode", lambda self: encode(self._replace(**change)))
             both.writer.put(parcel(1))
         both.writer.put(parcel(2))
         assert number_of(both.reader.get(0)) == 2

@@ -7,12 +7,11 @@ anything is allocated, and says by a word why it refused. No pickle, no class na
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NamedTuple, NoReturn, cast
 
 import msgpack  # type: ignore[import-untyped]
-import numpy as np
 
 from lsd.pipeline.errors import WireError
 
@@ -23,7 +22,7 @@ MAX_PLANES = 4
 MAX_SIDE = 16_384  # pixels
 ALIGNMENT = 64  # bytes: a cache line, and what vector units like
 
-DTYPES = ("uint8", "float32")
+DTYPES = {"uint8": 1, "float32": 4}  # name -> bytes
 LAYOUTS = ("NHWC", "NCHW")
 PLANES = ("data", "source", "motion", "history")
 
@@ -33,6 +32,8 @@ REASONS: tuple[Reason, ...] = ("malformed", "oversized", "version", "epoch", "pa
 _U64 = 1 << 64
 _I63 = 1 << 63
 _FIELDS = 20
+# epoch, seq, jumps, service_ns, clock, slot, gen, rung, flags
+_LIMITS = (1 << 32, _I63, _I63, _I63, _U64, 64, _U64, 256, 1 << 16)
 
 
 class BadMessage(WireError):  # noqa: N818 - what it is, not what went wrong here
@@ -48,8 +49,7 @@ class BadMessage(WireError):  # noqa: N818 - what it is, not what went wrong her
         self.reason: Reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Plane:
+class Plane(NamedTuple):
     """One array of a frame.
 
     Attributes:
@@ -68,11 +68,10 @@ class Plane:
     @property
     def nbytes(self) -> int:
         """How many bytes it takes."""
-        return prod(self.shape) * np.dtype(self.dtype).itemsize
+        return prod(self.shape) * DTYPES[self.dtype]
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """All of a frame but its pixels.
 
     Attributes:
@@ -119,7 +118,7 @@ class Header:
         Raises:
             WireError: it is longer than MAX_HEADER_BYTES.
         """
-        planes = [[p.name, p.dtype, p.shape, p.offset] for p in self.planes]
+        planes = _packed(self.planes)
         fields = (
             VERSION, self.stream, self.epoch, self.seq, self.jumps, self.pts_ns, self.captured_ns,
             self.deadline_ns, self.published_ns, self.service_ns, self.clock, self.slot, self.gen,
@@ -145,13 +144,13 @@ class Header:
         Raises:
             BadMessage: it is not a header that may be used here.
         """
-        header = _checked(_fields(data))
+        header, nbytes = _checked(_fields(data))
         if header.stream != stream:
             _refuse("malformed", f"stream {header.stream!r}, expected {stream!r}")
         if header.epoch != epoch:
             _refuse("epoch", f"epoch {header.epoch}, expected {epoch}")
-        if header.nbytes > capacity:
-            _refuse("oversized", f"{header.nbytes} bytes of pixels, at most {capacity} fit")
+        if nbytes > capacity:
+            _refuse("oversized", f"{nbytes} bytes of pixels, at most {capacity} fit")
         return header
 
     def rebased(self, clock: int, now_ns: int) -> Header:
@@ -164,8 +163,7 @@ class Header:
             return self
         shift = now_ns - self.published_ns
         live = self.deadline_ns is not None
-        return replace(
-            self,
+        return self._replace(
             clock=clock,
             published_ns=now_ns,
             captured_ns=self.captured_ns + shift,
@@ -199,8 +197,19 @@ def aligned(nbytes: int, to: int = ALIGNMENT) -> int:
 def _fields(data: bytes | memoryview) -> list[Any]:
     if len(data) > MAX_HEADER_BYTES:
         _refuse("oversized", f"a header of {len(data)} bytes, at most {MAX_HEADER_BYTES}")
+    fields = _unpacked(data)
+    if type(fields) is not list or not fields or type(fields[0]) is not int:
+        _refuse("malformed", "not an array that begins with a version")
+    if fields[0] != VERSION:
+        _refuse("version", f"version {fields[0]}, expected {VERSION}")
+    if len(fields) != _FIELDS:
+        _refuse("malformed", f"{len(fields)} fields, expected {_FIELDS}")
+    return fields
+
+
+def _unpacked(data: bytes | memoryview) -> Any:
     try:
-        fields = msgpack.unpackb(
+        return msgpack.unpackb(
             data,
             raw=False,
             use_list=True,
@@ -212,46 +221,51 @@ def _fields(data: bytes | memoryview) -> list[Any]:
         )
     # msgpack's own, its length limits, broken UTF-8, deep nesting: whatever it finds
     except Exception as error:
-        raise BadMessage("malformed", f"not a msgpack header ({type(error).__name__})") from error
-    if type(fields) is not list or not fields or type(fields[0]) is not int:
-        _refuse("malformed", "not an array that begins with a version")
-    if fields[0] != VERSION:
-        _refuse("version", f"version {fields[0]}, expected {VERSION}")
-    if len(fields) != _FIELDS:
-        _refuse("malformed", f"{len(fields)} fields, expected {_FIELDS}")
-    return fields
+        raise BadMessage("malformed", f"not msgpack ({type(error).__name__})") from error
 
 
-def _checked(fields: list[Any]) -> Header:
+def _checked(fields: list[Any]) -> tuple[Header, int]:
     (
         _, stream, epoch, seq, jumps, pts_ns, captured_ns, deadline_ns, published_ns, service_ns,
         clock, slot, gen, nbytes, layout, rung, flags, planes, params, params_bytes,
     ) = fields  # fmt: skip
-    if type(stream) is not str or type(params) is not bytes or len(params) != params_bytes:
-        _refuse("malformed", "stream or params are of the wrong type or length")
+    if type(stream) is not str or type(params) is not bytes or type(planes) is not bytes:
+        _refuse("malformed", "stream, planes or params are of the wrong type")
+    if type(params_bytes) is not int or len(params) != params_bytes:
+        _refuse("malformed", "the params are not all there")
     if layout not in LAYOUTS:
         _refuse("malformed", "an unknown layout")
-    for name, value, limit in (
-        ("epoch", epoch, 1 << 32), ("seq", seq, _I63), ("jumps", jumps, _I63),
-        ("service_ns", service_ns, _I63), ("clock", clock, _U64), ("slot", slot, 64),
-        ("gen", gen, _U64), ("rung", rung, 256), ("flags", flags, 1 << 16),
-    ):  # fmt: skip
-        _whole(name, value, 0, limit)
-    times = [pts_ns, captured_ns, published_ns]
-    for value in times if deadline_ns is None else [*times, deadline_ns]:
-        _whole("a time", value, -_I63, _I63)
+    wholes = (epoch, seq, jumps, service_ns, clock, slot, gen, rung, flags)
+    times = (pts_ns, captured_ns, published_ns, 0 if deadline_ns is None else deadline_ns)
+    for value in (*wholes, *times):
+        if type(value) is not int:  # not bool either
+            _refuse("malformed", "a field is not a whole number")
+    for value, limit in zip(wholes, _LIMITS, strict=True):
+        if not 0 <= value < limit:
+            _refuse("malformed", f"a field is not below {limit}")
+    if min(times) < -_I63 or max(times) >= _I63:
+        _refuse("malformed", "a time of more than 64 bits")
+    checked_planes, end = _planes(planes)
+    if type(nbytes) is not int or nbytes != end:
+        _refuse("malformed", "the planes do not add up to nbytes")
     header = Header(
         stream=stream, epoch=epoch, seq=seq, jumps=jumps, pts_ns=pts_ns, captured_ns=captured_ns,
         deadline_ns=deadline_ns, published_ns=published_ns, service_ns=service_ns, clock=clock,
         slot=slot, gen=gen, layout=layout, rung=rung, flags=flags, params=params,
-        planes=_planes(planes),
+        planes=checked_planes,
     )  # fmt: skip
-    if type(nbytes) is not int or header.nbytes != nbytes:
-        _refuse("malformed", "the planes do not add up to nbytes")
-    return header
+    return header, end
 
 
-def _planes(found: Any) -> tuple[Plane, ...]:
+# The planes of a stream are the same in every frame: packed and checked once.
+@lru_cache(32)
+def _packed(planes: tuple[Plane, ...]) -> bytes:
+    return cast("bytes", msgpack.packb([list(plane) for plane in planes]))
+
+
+@lru_cache(32)
+def _planes(data: bytes) -> tuple[tuple[Plane, ...], int]:
+    found = _unpacked(data)
     if type(found) is not list or not 1 <= len(found) <= MAX_PLANES:
         _refuse("malformed", f"not a list of 1 to {MAX_PLANES} planes")
     planes: list[Plane] = []
@@ -260,13 +274,13 @@ def _planes(found: Any) -> tuple[Plane, ...]:
         if type(entry) is not list or len(entry) != 4:
             _refuse("malformed", "a plane is not [name, dtype, shape, offset]")
         name, dtype, shape, offset = entry
-        if name not in PLANES or dtype not in DTYPES or name in {p.name for p in planes}:
+        if name not in PLANES or dtype not in list(DTYPES) or name in [p.name for p in planes]:
             _refuse("malformed", "a plane of an unknown name or dtype, or one twice")
         if type(shape) is not list or len(shape) != 4:
             _refuse("malformed", "a plane without four dimensions")
-        for side in shape:
-            _whole("a dimension", side, 1, MAX_SIDE + 1)
-        _whole("an offset", offset, 0, _I63)
+        for value, low, limit in ((offset, 0, _I63), *((side, 1, MAX_SIDE + 1) for side in shape)):
+            if type(value) is not int or not low <= value < limit:
+                _refuse("malformed", "a plane with a side or an offset out of range")
         plane = Plane(name, dtype, (shape[0], shape[1], shape[2], shape[3]), offset)
         same = any((p.offset, p.dtype, p.shape) == (offset, dtype, plane.shape) for p in planes)
         if not same:
@@ -274,12 +288,7 @@ def _planes(found: Any) -> tuple[Plane, ...]:
                 _refuse("malformed", f"a plane at {offset}, expected {end}")
             end = offset + aligned(plane.nbytes)
         planes.append(plane)
-    return tuple(planes)
-
-
-def _whole(name: str, value: Any, low: int, limit: int) -> None:
-    if type(value) is not int or not low <= value < limit:  # not bool either
-        _refuse("malformed", f"{name} is not a whole number from {low} to {limit - 1}")
+    return tuple(planes), max(plane.offset + plane.nbytes for plane in planes)
 
 
 def _refuse(reason: Reason, text: str) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -197,7 +196,7 @@ def _laid_out(arrays: Mapping[str, Array], *, data_is_source: bool) -> tuple[Pla
     ]
     planes = planes_of(listed)
     if data_is_source:
-        planes = (replace(planes[0], name="data"), *planes)
+        planes = (planes[0]._replace(name="data"), *planes)
     return planes
 
 

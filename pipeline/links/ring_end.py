@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import suppress
 from typing import NoReturn
 
 from lsd.pipeline.errors import LinkClosed, PeerLost
@@ -108,15 +107,20 @@ class RingEnd:
 
     def _wait(self, until_s: float | None) -> None:
         """Sleep until the other end does something or dies, or until `until_s`."""
-        left_s = _LOOK_S if until_s is None else min(_LOOK_S, until_s - time.monotonic())
         self._table.beat(self._role)
-        self._poll.poll(max(0.0, left_s) * 1000)
-        with suppress(BlockingIOError):
+        try:
             os.eventfd_read(self._woken_fd)
+        except BlockingIOError:
+            left_s = _LOOK_S if until_s is None else min(_LOOK_S, until_s - time.monotonic())
+            # What wakes us is left in the descriptor for the next time: to read it costs a
+            # call that a frame would wait for.
+            self._poll.poll(max(0.0, left_s) * 1000)
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # it is at its limit: awake enough
+        try:
             os.eventfd_write(self._wakes_fd, 1)
+        except BlockingIOError:  # it is at its limit: awake enough
+            return
 
     def _watch(self, pidfd: int | None) -> None:
         if self._pidfd is not None:

@@ -11,7 +11,7 @@ from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
 from lsd.pipeline.links.parcel import Codec, Parcel, owned, views
 from lsd.pipeline.links.ring import Ring
 from lsd.pipeline.links.ring_end import RingEnd
-from lsd.pipeline.links.table import End, Role, Slot
+from lsd.pipeline.links.table import Role, Slot
 
 T = TypeVar("T")
 
@@ -73,9 +73,10 @@ class RingReader(RingEnd, Generic[T]):
 
     def _lease(self, end_s: float | None, timeout_s: float | None) -> Slot:
         while True:
-            slot, end = self._try_lease()
-            if slot is None and self._is_dead(end):
-                slot, _ = self._try_lease()  # it may have put something between the two looks
+            slot = self._try_lease()
+            # The other end is looked at only when there is nothing to do without it.
+            if slot is None and self._is_dead(end := self._table.end(self._other)):
+                slot = self._try_lease()  # it may have put something between the two looks
                 if slot is None:
                     self._tell(end)
             if slot is not None:
@@ -84,13 +85,13 @@ class RingReader(RingEnd, Generic[T]):
                 raise TimeoutError(f"no item within {timeout_s} s")
             self._wait(end_s)
 
-    def _try_lease(self) -> tuple[Slot | None, End]:
+    def _try_lease(self) -> Slot | None:
         self._require_open()
         with self._table.lock:
             slot = self._table.take()
             if slot is None:
-                return None, self._table.require_not_left(self._other)
-            return slot, self._table.end(self._other)
+                self._table.require_not_left(self._other)
+            return slot
 
     def _parcel(self, slot: Slot) -> Parcel:
         shape = self._table.shape
@@ -105,6 +106,7 @@ class RingReader(RingEnd, Generic[T]):
         )
         if (header.slot, header.gen) != (slot.number, slot.gen):
             raise BadMessage("malformed", "the header is of another frame than its slot")
+        header = header._replace(published_ns=slot.published_ns)
         return Parcel(header, views(header, self._mapped.slots, start + MAX_HEADER_BYTES))
 
     def _give_back(self, slot: Slot, reject: str | None = None) -> bool:

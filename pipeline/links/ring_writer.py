@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -84,7 +83,7 @@ class RingWriter(RingEnd, Generic[T]):
         """
         if not self._has_room(stopping):
             raise TimeoutError("the run ended before there was room in the ring")
-        with self._loan(header, []) as arrays:
+        with self._loan(header, None) as arrays:
             yield arrays
 
     def drained(self, timeout_s: float) -> bool:
@@ -121,7 +120,7 @@ class RingWriter(RingEnd, Generic[T]):
             self._wait(None)
 
     @contextmanager
-    def _loan(self, header: Header, lost: list[Parcel]) -> Iterator[Mapping[str, Array]]:
+    def _loan(self, header: Header, lost: list[Parcel] | None) -> Iterator[Mapping[str, Array]]:
         shape = self._table.shape
         capacity = shape.slot_bytes - MAX_HEADER_BYTES
         if header.nbytes > capacity:
@@ -135,26 +134,25 @@ class RingWriter(RingEnd, Generic[T]):
         sent = False
         try:
             start = slot.number * shape.slot_bytes
-            yield views(header, self._mapped.slots, start + MAX_HEADER_BYTES)
-            data = replace(
-                header,
+            # The header first, so that a frame that has been written is sent at once.
+            data = header._replace(
                 stream=self._stream,
                 epoch=shape.epoch,
                 slot=slot.number,
                 gen=slot.gen,
                 clock=CLOCK,
-                published_ns=time.monotonic_ns(),
             ).encode()
             self._mapped.slots[start : start + len(data)] = data
+            yield views(header, self._mapped.slots, start + MAX_HEADER_BYTES)
             with self._table.lock:
-                thrown_out = self._table.publish(slot, len(data))
+                thrown_out = self._table.publish(slot, len(data), time.monotonic_ns())
             sent = True
         finally:
             if not sent:
                 with self._table.lock:
                     self._table.give_up(slot)
         self._wake()
-        if thrown_out is not None:
+        if thrown_out is not None and lost is not None:
             lost.extend(self._parcel_of(thrown_out))
 
     def _parcel_of(self, slot: Slot) -> list[Parcel]:

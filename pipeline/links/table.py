@@ -20,7 +20,7 @@ from lsd.pipeline.links.mutex import NBYTES, RobustMutex
 from lsd.pipeline.links.processes import Process
 
 PAGE = 4096
-MAX_SLOTS = 64
+MAX_SLOTS = 32
 
 # How a frame that was put can end without being taken; one counter each.
 DROPS = ("superseded", "refused", "torn", *REASONS)
@@ -36,7 +36,7 @@ _ROLES = _MUTEX + NBYTES // 8
 _ROLE_WORDS = 8
 _COUNTS = _ROLES + 2 * _ROLE_WORDS
 _SLOTS = _COUNTS + 16
-_SLOT_WORDS = 4
+_SLOT_WORDS = 8  # a cache line: state, gen, order, header's bytes, published
 assert _COUNTS + 3 + len(DROPS) <= _SLOTS
 assert (_SLOTS + MAX_SLOTS * _SLOT_WORDS) * 8 <= PAGE
 
@@ -63,6 +63,10 @@ class State(IntEnum):
     WRITING = 1  # the writer has it
     QUEUED = 2  # a frame that waits
     LEASED = 3  # the reader has it
+
+
+# As plain numbers, where a frame would wait for an enumeration.
+_QUEUED, _LEASED = int(State.QUEUED), int(State.LEASED)
 
 
 class RingShape(NamedTuple):
@@ -107,7 +111,8 @@ class Slot(NamedTuple):
 
     number: int
     gen: int
-    header_bytes: int
+    header_bytes: int = 0
+    published_ns: int = 0
 
 
 class Table:
@@ -121,6 +126,7 @@ class Table:
         self._words = memoryview(page).cast("Q")
         self.lock = RobustMutex(page, _MUTEX * 8)
         self.shape = self._read_shape(len(page))
+        self._end = _SLOTS + self.shape.slots * _SLOT_WORDS
 
     @classmethod
     def create(cls, page: mmap.mmap, shape: RingShape) -> Table:
@@ -212,21 +218,22 @@ class Table:
         gen = (self._words[place + 1] + 1) | 1
         self._words[place + 1] = gen
         self._words[place] = State.WRITING
-        return Slot(free[0], gen + 1, 0)
+        return Slot(free[0], gen + 1)
 
-    def publish(self, slot: Slot, header_bytes: int) -> Slot | None:
+    def publish(self, slot: Slot, header_bytes: int, now_ns: int) -> Slot | None:
         """Queue a written slot; return the one that was thrown out for it."""
-        lost = None
-        if not self.has_room():
-            lost = self._oldest()
+        lost, states = None, self._states()
+        if states.count(_QUEUED) >= self.shape.capacity:
+            lost = self._oldest(states)
             self._set(lost.number, State.FREE)
             self.count("superseded")
-        place = self._slot(slot.number)
-        self._words[_COUNTS] += 1  # first, see above
-        self._words[place + 1] = slot.gen
-        self._words[place + 2] = self._words[_COUNTS]
-        self._words[place + 3] = header_bytes
-        self._words[place] = State.QUEUED
+        words, place = self._words, self._slot(slot.number)
+        words[_COUNTS] += 1  # first, see above
+        words[place + 1] = slot.gen
+        words[place + 2] = words[_COUNTS]
+        words[place + 3] = header_bytes
+        words[place + 4] = now_ns
+        words[place] = _QUEUED
         return lost
 
     def give_up(self, slot: Slot) -> None:
@@ -242,15 +249,16 @@ class Table:
 
     def take(self) -> Slot | None:
         """Lease the frame that has waited longest, if there is one."""
-        if self.depth() == 0:
+        states = self._states()
+        if _QUEUED not in states:
             return None
-        if len(self._in(State.LEASED)) >= self.shape.leases:
+        if states.count(_LEASED) >= self.shape.leases:
             raise LsdError(
                 f"{self.shape.leases} frames of the ring are held already, and it was made for "
                 "that many; end a `with take()` first, or make the link with more leases"
             )
-        slot = self._oldest()
-        self._set(slot.number, State.LEASED)
+        slot = self._oldest(states)
+        self._words[self._slot(slot.number)] = _LEASED
         self._words[_COUNTS + 1] += 1
         return slot
 
@@ -283,7 +291,7 @@ class Table:
 
     def depth(self) -> int:
         """How many frames wait."""
-        return len(self._in(State.QUEUED))
+        return self._states().count(_QUEUED)
 
     def is_drained(self) -> bool:
         """Return whether all that was put has been taken and given back."""
@@ -313,16 +321,21 @@ class Table:
     def _set(self, index: int, state: State) -> None:
         self._words[self._slot(index)] = state
 
-    def _in(self, state: State) -> list[int]:
-        last = _SLOTS + self.shape.slots * _SLOT_WORDS
-        states = self._words[_SLOTS:last:_SLOT_WORDS]
-        return [index for index, found in enumerate(states) if found == state]
+    def _states(self) -> list[int]:
+        return self._words[_SLOTS : self._end : _SLOT_WORDS].tolist()
 
-    def _oldest(self) -> Slot:
-        queued = self._in(State.QUEUED)
-        index = min(queued, key=lambda each: self._words[self._slot(each) + 2])
-        _, gen, _, header_bytes = self._words[self._slot(index) : self._slot(index) + 4]
-        return Slot(index, gen, header_bytes)
+    def _in(self, state: State) -> list[int]:
+        wanted = int(state)
+        return [number for number, found in enumerate(self._states()) if found == wanted]
+
+    def _oldest(self, states: list[int]) -> Slot:
+        number = states.index(_QUEUED)
+        if states.count(_QUEUED) > 1:
+            queued = (each for each, found in enumerate(states) if found == _QUEUED)
+            number = min(queued, key=lambda each: self._words[self._slot(each) + 2])
+        place = self._slot(number)
+        _, gen, _, header_bytes, published_ns = self._words[place : place + 5].tolist()
+        return Slot(number, gen, header_bytes, published_ns)
 
     def _read_shape(self, nbytes: int) -> RingShape:
         magic, layout, epoch, capacity, leases, policy, slot_bytes = self._words[:7]

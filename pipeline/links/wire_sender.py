@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -169,8 +168,7 @@ class WireSender(WireEnd, Generic[T]):
 
     def _parts(self, item: T) -> list[Any]:
         header, planes = self._codec.pack(item)
-        header = replace(
-            header,
+        header = header._replace(
             stream=self._stream,
             epoch=self._epoch,
             clock=CLOCK,
