@@ -1,7 +1,7 @@
 """What a hop between two processes costs: `python -m lsd.lab.hops`.
 
     python -m lsd.lab.hops --json out/hops.json
-    python -m lsd.lab.hops --frames 60 --torn 1000 --ends 20
+    python -m lsd.lab.hops --frames 40 --torn 1000 --ends 20    # a look
 
 One process sends frames at 60 Hz, another receives them. The transports take turns, so that a
 busy machine slows all of them alike; trust the ratios more than the times.
@@ -61,9 +61,7 @@ def main(
             _write(json_file, result)
 
 
-def measure(
-    frames: int, torn: int, ends: int, sizes: Sequence[Size] = SIZES, rate_hz: float = RATE_HZ
-) -> dict[str, Any]:
+def measure(frames: int, torn: int, ends: int) -> dict[str, Any]:
     """Measure everything; progress goes to stderr.
 
     Returns:
@@ -76,9 +74,9 @@ def measure(
         say(f"hops: {machine.warning()}")
     kinds = [kind for kind in OUTLETS if "iceoryx2" not in kind or find_spec("iceoryx2")]
     result["sizes"] = {}
-    for size in sizes:
+    for size in SIZES:
         say(f"hops: {size}, {frames} frames by {len(kinds) + 1} transports")
-        times = _hops(size, kinds, max(1, frames // TURN), rate_hz)
+        times = _hops(size, kinds, frames // TURN)
         result["sizes"][str(size)] = _summary(times)
     if torn:
         say(f"hops: {torn} reads, looking for a torn frame")
@@ -157,7 +155,7 @@ def _hops(size: Size, kinds: Sequence[str], turns: int, rate_hz: float) -> dict[
             copies.append((time.perf_counter_ns() - start_ns) / 1e6)
 
         for _ in range(turns):
-            _paced(memcpy, rate_hz)
+            _paced(memcpy)
             for kind, (outlet, _) in ways.items():
 
                 def send(kind: str = kind, outlet: Outlet = outlet) -> None:
@@ -165,7 +163,7 @@ def _hops(size: Size, kinds: Sequence[str], turns: int, rate_hz: float) -> dict[
                     outlet.send(frame, numbers[kind])
                     numbers[kind] += 1
 
-                _paced(send, rate_hz)
+                _paced(send)
         found = {kind: report() for kind, (_, report) in ways.items()}
     warm = {
         kind: [ns / 1e6 for number, ns in pairs if number % TURN >= DISCARD]
@@ -177,11 +175,11 @@ def _hops(size: Size, kinds: Sequence[str], turns: int, rate_hz: float) -> dict[
     }
 
 
-def _paced(work: Callable[[], None], rate_hz: float) -> None:
+def _paced(work: Callable[[], None]) -> None:
     start_s = time.monotonic()
     for number in range(TURN):
         work()
-        time.sleep(max(0.0, start_s + (number + 1) / rate_hz - time.monotonic()))
+        time.sleep(max(0.0, start_s + (number + 1) / RATE_HZ - time.monotonic()))
 
 
 @contextmanager

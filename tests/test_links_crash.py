@@ -14,7 +14,7 @@ import pytest
 from link_parcels import PIXEL_BYTES, STREAM, drained, number_of, parcel
 
 from lsd.pipeline.errors import LinkClosed, LinkStuck, PeerLost
-from lsd.pipeline.links import mutex
+from lsd.pipeline.links import mutex, ring_end
 from lsd.pipeline.links.parcel import Parcels
 from lsd.pipeline.links.processes import Process
 from lsd.pipeline.links.ring import Ring
@@ -74,7 +74,8 @@ def test_reader_of_a_killed_writer_gets_what_was_put_and_is_told_once(ring):
     reader.close()
 
 
-def test_waiting_reader_is_woken_by_the_death_not_by_a_timeout(ring):
+def test_waiting_reader_is_woken_by_the_death_not_by_a_timeout(ring, monkeypatch):
+    monkeypatch.setattr(ring_end, "_LOOK_S", 600)
     reader = RingReader(ring, STREAM, Parcels())
     with child("write_half", ring, 1) as writer:
         assert number_of(reader.get(20)) == 1

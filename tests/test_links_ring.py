@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from link_parcels import PIXEL_BYTES, SIDE, STREAM, drained, header, number_of, parcel
 
 from lsd.pipeline.errors import ConfigError, LinkClosed, LsdError, WireError
-from lsd.pipeline.links import memory
+from lsd.pipeline.links import memory, ring_end
 from lsd.pipeline.links.clocks import CLOCK
 from lsd.pipeline.links.header import Header
 from lsd.pipeline.links.parcel import Parcels
@@ -154,7 +154,8 @@ def test_frame_larger_than_a_slot_is_refused_before_it_is_written():
         assert number_of(both.reader.get(0)) == 2
 
 
-def test_writer_waits_for_room_and_goes_on_when_there_is_some():
+def test_writer_waits_for_room_and_goes_on_when_there_is_some(monkeypatch):
+    monkeypatch.setattr(ring_end, "_LOOK_S", 600)  # it is woken, it does not look
     with ring_of(capacity=1, policy="block") as both:
         both.writer.put(parcel(1))
         waiting = threading.Thread(target=both.writer.put, args=(parcel(2),))
@@ -163,6 +164,25 @@ def test_writer_waits_for_room_and_goes_on_when_there_is_some():
         assert number_of(both.reader.get(5)) == 2
         waiting.join(5)
         assert not waiting.is_alive()
+
+
+@pytest.mark.parametrize("wakes", ["put", "close"])
+def test_waiting_reader_is_woken(wakes, monkeypatch):
+    monkeypatch.setattr(ring_end, "_LOOK_S", 600)
+    with ring_of() as both:
+        outcome = []
+
+        def get():
+            try:
+                outcome.append(number_of(both.reader.get(None)))
+            except LinkClosed:
+                outcome.append("closed")
+
+        waiting = threading.Thread(target=get)
+        waiting.start()
+        both.writer.put(parcel(1)) if wakes == "put" else both.writer.close()
+        waiting.join(20)
+        assert outcome == [1 if wakes == "put" else "closed"]
 
 
 @pytest.mark.parametrize("policy", ["block", "drop_oldest"])

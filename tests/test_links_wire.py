@@ -11,20 +11,25 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import lz4.block
 import msgpack
+import numpy as np
 import pytest
 import zmq
-from link_parcels import PIXEL_BYTES, SIDE, STREAM, drained, number_of, parcel
+from link_parcels import PIXEL_BYTES, SIDE, STREAM, drained, header, number_of, parcel
 
 from lsd.pipeline.errors import ConfigError, LinkClosed, PeerLost
 from lsd.pipeline.links import wire_end
+from lsd.pipeline.links.compression import unpacked
 from lsd.pipeline.links.endpoints import Keys, run_directory
 from lsd.pipeline.links.envelope import Envelope, Kind
-from lsd.pipeline.links.parcel import Parcels
+from lsd.pipeline.links.header import BadMessage, planes_of
+from lsd.pipeline.links.parcel import Parcel, Parcels
 from lsd.pipeline.links.wire_receiver import WireReceiver
 from lsd.pipeline.links.wire_sender import WireSender
 
 CHILD = Path(__file__).with_name("link_child.py")
+RANDOM = np.random.default_rng(1).integers(0, 256, (1, SIDE, SIDE, 3), np.uint8)
 LOCAL = "tcp://127.0.0.1:*"
 
 
@@ -363,15 +368,44 @@ def test_peer_that_sends_too_much_is_cut_off_before_it_is_read():
     receiver.close()
 
 
+def test_compressed_frames_come_back_as_they_went():
+    noise = Parcel(header(6), {"data": RANDOM})  # does not become smaller
+    with wire("block", capacity=4, compress=True) as both:
+        both.sender.put(parcel(5))
+        both.sender.put(noise)
+        assert number_of(both.receiver.get(20)) == 5
+        assert (both.receiver.get(20).planes["data"] == RANDOM).all()
+        assert sum(map(len, both.sender._parts(parcel(5))[1:])) < PIXEL_BYTES / 2
+        assert both.sender._parts(noise)[1] is RANDOM
+
+
+def test_block_that_holds_more_than_its_plane_is_refused():
+    plane = planes_of([("data", "uint8", (1, 8, 8, 3))])[0]
+    bomb = memoryview(lz4.block.compress(bytes(1 << 20), store_size=False)[:190])
+    for part in (bomb, memoryview(b""), memoryview(bytes(plane.nbytes + 1))):
+        with pytest.raises(BadMessage):
+            unpacked(plane, part)
+    half = lz4.block.compress(bytes(plane.nbytes // 2), store_size=False)
+    with pytest.raises(BadMessage, match="bytes of data"):
+        unpacked(plane, memoryview(half))
+
+
+def test_compression_without_the_library_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lz4", None)
+    monkeypatch.setattr("lsd.pipeline.links.compression.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="livesd\\[lz4\\]"):
+        sending(compress=True)
+
+
 def test_nobody_without_the_key_comes_in():
     keys = Keys.make()
     sender = sending(keys=keys)
     thief = friend = None
     try:
         public_only = Keys(keys.public, Keys.make().secret)
+        thief = receiving(sender.endpoint, keys=public_only)
+        sender.put(parcel(1))
         with pytest.raises(TimeoutError):
-            thief = receiving(sender.endpoint, keys=public_only)
-            sender.put(parcel(1))
             thief.get(1)
         friend = receiving(sender.endpoint, keys=keys)
         assert number_of(friend.get(20)) == 1

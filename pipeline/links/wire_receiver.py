@@ -7,12 +7,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-import numpy as np
 import zmq
 
 from lsd.pipeline.errors import LinkClosed
 from lsd.pipeline.link import Link, Policy
 from lsd.pipeline.links.clocks import CLOCK
+from lsd.pipeline.links.compression import unpacked
 from lsd.pipeline.links.delivery import Incoming
 from lsd.pipeline.links.endpoints import Keys
 from lsd.pipeline.links.ends import EdgeStats
@@ -162,10 +162,9 @@ class WireReceiver(WireEnd, Generic[T]):
             if plane.offset in arrays:
                 continue
             place = 2 + len(arrays)
-            if place >= len(parts) or len(parts[place]) != plane.nbytes:
-                raise BadMessage("malformed", f"the pixels of {plane.name} are not all there")
-            flat = np.frombuffer(parts[place].buffer, plane.dtype)
-            arrays[plane.offset] = np.require(flat, requirements="A").reshape(plane.shape)
+            if place >= len(parts):
+                raise BadMessage("malformed", f"the pixels of {plane.name} are missing")
+            arrays[plane.offset] = unpacked(plane, parts[place].buffer)
         if len(parts) != 2 + len(arrays):
             raise BadMessage("malformed", "more pixels than planes")
         planes = {plane.name: arrays[plane.offset] for plane in header.planes}

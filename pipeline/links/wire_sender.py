@@ -14,6 +14,7 @@ import zmq
 from lsd.pipeline.errors import LinkClosed
 from lsd.pipeline.link import Link, Policy
 from lsd.pipeline.links.clocks import CLOCK
+from lsd.pipeline.links.compression import packed, require_lz4
 from lsd.pipeline.links.delivery import Outgoing
 from lsd.pipeline.links.endpoints import Keys
 from lsd.pipeline.links.ends import EdgeStats
@@ -47,6 +48,7 @@ class WireSender(WireEnd, Generic[T]):
             times round trip and one more.
         linger_s: how long `close` waits for a receiver that is not to be heard; while one
             is, it waits until that has everything.
+        compress: make the pixels smaller, for a network that is slower than the processor.
     """
 
     def __init__(
@@ -62,10 +64,13 @@ class WireSender(WireEnd, Generic[T]):
         epoch: int = 0,
         window: int = 3,
         linger_s: float = 5.0,
+        compress: bool = False,
     ) -> None:
+        if compress:
+            require_lz4()
         super().__init__(endpoint, bind=bind, keys=keys, max_bytes=MAX_BYTES)
         self._stream, self._codec, self._epoch = stream, codec, epoch
-        self._linger_s = linger_s
+        self._linger_s, self._compress = linger_s, compress
         self._link: Link[_Packed[T]] = Link(capacity, policy)
         self._outgoing: Outgoing[_Packed[T]] = Outgoing(self._session, window)
         self._beat_s = 0.0
@@ -175,7 +180,10 @@ class WireSender(WireEnd, Generic[T]):
             published_ns=time.monotonic_ns(),
         )
         by_offset = {plane.offset: planes[plane.name] for plane in header.planes}
-        return [header.encode(), *(np.ascontiguousarray(array) for array in by_offset.values())]
+        pixels = [np.ascontiguousarray(array) for array in by_offset.values()]
+        if self._compress:
+            pixels = [packed(array) for array in pixels]
+        return [header.encode(), *pixels]
 
     def _receive(self, parts: list[zmq.Frame]) -> None:
         self._hear()
