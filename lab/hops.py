@@ -137,7 +137,7 @@ def bars(result: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _hops(size: Size, kinds: Sequence[str], turns: int, rate_hz: float) -> dict[str, list[float]]:
+def _hops(size: Size, kinds: Sequence[str], turns: int) -> dict[str, list[float]]:
     """Return the transports' times in ms; that of "memcpy" is what copying the frame takes."""
     frame = np.random.default_rng(7).integers(0, 256, shape(size), np.uint8)
     copy = frame.copy()

@@ -20,6 +20,7 @@ from lsd.pipeline.links.processes import Process
 from lsd.pipeline.links.ring import Ring
 from lsd.pipeline.links.ring_reader import RingReader
 from lsd.pipeline.links.ring_writer import RingWriter
+from lsd.pipeline.links.table import State
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux only")
 
@@ -133,6 +134,7 @@ def test_writer_that_waits_for_a_killed_reader_is_told_once(ring):
         reader.kill()
         with pytest.raises(PeerLost, match="the reader, died"):
             writer.put(parcel(3))
+    assert not writer._table._in(State.LEASED)
     stopping = threading.Event()
     stopping.set()
     assert number_of(writer.put(parcel(3), stopping)) == 3, "now it waits for a successor"

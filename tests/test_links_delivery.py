@@ -111,6 +111,8 @@ def test_lost_frame_is_sent_again_only_when_a_later_message_has_passed():
     wire.back_arrives()
     envelope, item = wire.out.next_message()
     assert (envelope.kind, item) == (Kind.DATA, 0)
+    wire.out.sent(envelope)
+    assert wire.out.next_message()[0].kind is Kind.END, "which came, and was not taken"
 
 
 def test_frames_that_nobody_is_done_with_fill_the_window():
@@ -153,6 +155,11 @@ def test_senders_successor_is_welcome():
     wire.cut()
     wire.inn.forget()
     wire.out, wire.waiting = Outgoing(102, 3), deque([7, 8])
+    wire.beat()
+    wire.back_arrives()
+    wire.sender_works()
+    wire.forth_arrives()
+    assert wire.back[-1].serial == 1, "the new one's first message"
     wire.settle()
     assert wire.got == [0, 7, 8]
 

@@ -4,6 +4,7 @@ import mmap
 import os
 import socket
 import threading
+import time
 from collections import deque
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -160,6 +161,8 @@ def test_writer_waits_for_room_and_goes_on_when_there_is_some(monkeypatch):
         both.writer.put(parcel(1))
         waiting = threading.Thread(target=both.writer.put, args=(parcel(2),))
         waiting.start()
+        while not both.reader._table.is_awaited():
+            time.sleep(0.001)
         assert number_of(both.reader.get(5)) == 1
         assert number_of(both.reader.get(5)) == 2
         waiting.join(5)

@@ -141,9 +141,9 @@ def test_last_frame_always_arrives(policy):
             assert both.sender.stats().lost == 0
 
 
-def fill(sender, first):
-    """Put until there is no room, and then once more."""
-    for number in range(first, first + 20):
+def fill(sender, first, count=20):
+    """Put so many; more than there is room for."""
+    for number in range(first, first + count):
         sender.put(parcel(number))
 
 
@@ -221,8 +221,7 @@ def test_cut_cable_loses_nothing_uncounted(policy):
         for number in range(300):
             if number % 60 == 30:
                 cables[0].cut()
-            if number % 60 == 32:
-                cables[0].mend()
+                threading.Timer(0.02, cables[0].mend).start()  # `put` may wait for that
             both.sender.put(parcel(number))
             time.sleep(0.001)
         both.sender.close()
@@ -306,6 +305,24 @@ def test_sender_that_nobody_listens_to_waits_no_longer_than_told():
     balance(stats)
     assert (stats.got, stats.depth) == (0, 0)
     assert stats.dropped + stats.lost == 5
+
+
+def test_nothing_can_be_put_after_the_end():
+    sender, outcome = sending(policy="block", linger_s=0.05), []
+    fill(sender, 0, 4)  # three are taken over to be sent, one waits
+    sender.close()
+
+    def put():
+        try:
+            sender.put(parcel(9))
+        except LinkClosed as error:
+            outcome.append(error)
+
+    waiting = threading.Thread(target=put, daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert outcome
+    assert sender.stats().lost == 4
 
 
 class Stranger:

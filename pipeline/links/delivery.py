@@ -119,10 +119,9 @@ class Outgoing(Generic[T]):
 
     def _greet(self, receiver: int) -> None:
         if receiver != self._receiver:
+            # What was sent to the one before is sent again: the welcome passes it by.
             self._receiver = receiver
             self.receiver_closed = False
-            for entry in self._entries:
-                entry.serial = 0
         self._is_welcome_due = True
 
     def _made(self, kind: Kind, number: int) -> Envelope:
@@ -184,8 +183,6 @@ class Incoming:
             closed: no more are wanted.
         """
         released = max(self._base, self._awaited - held)
-        if self.has_ended and held:
-            released -= 1  # the end is done with after the last frame
         return Envelope(
             Kind.STATUS, self._sender, self._session, self._serial, self._awaited, released, closed
         )

@@ -108,8 +108,10 @@ class RingWriter(RingEnd, Generic[T]):
         self._require_open()
         while True:
             with self._table.lock:
-                end = self._table.require_not_left(self._other)
-                room = self._table.shape.policy == "drop_oldest" or self._table.has_room()
+                self._table.require_not_left(self._other)
+                if self._table.shape.policy == "drop_oldest":
+                    return True
+                room, end = self._table.has_room(), self._table.end(self._other)
                 self._table.wait_for_room(not room)
             if room:
                 return True

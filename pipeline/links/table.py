@@ -66,7 +66,8 @@ class State(IntEnum):
 
 
 # As plain numbers, where a frame would wait for an enumeration.
-_QUEUED, _LEASED = int(State.QUEUED), int(State.LEASED)
+_FREE, _QUEUED, _LEASED = int(State.FREE), int(State.QUEUED), int(State.LEASED)
+_ENDED = int(Presence.ENDED)
 
 
 class RingShape(NamedTuple):
@@ -175,16 +176,10 @@ class Table:
         ]
         return End(Presence(presence), Process(pid, started), incarnation, beat_ns)
 
-    def require_not_left(self, role: Role) -> End:
-        """Return who is at an end.
-
-        Raises:
-            LinkClosed: that end was closed.
-        """
-        end = self.end(role)
-        if end.presence is Presence.ENDED:
+    def require_not_left(self, role: Role) -> None:
+        """Raise LinkClosed when an end was closed."""
+        if self._words[self._role(role)] == _ENDED:
             raise LinkClosed(f"nothing is left: the {role.name.lower()} has closed the link")
-        return end
 
     def leave(self, role: Role) -> None:
         """Give an end up in order; what it held is free, what waits stays."""
@@ -211,14 +206,15 @@ class Table:
 
     def begin(self) -> Slot:
         """Take a free slot for writing; its generation is odd from now on."""
-        free = self._in(State.FREE)
-        if not free:
-            raise LsdError("the ring has no free slot: a loan is still open")
-        place = self._slot(free[0])
+        try:
+            number = self._states().index(_FREE)
+        except ValueError as error:
+            raise LsdError("the ring has no free slot: a loan is still open") from error
+        place = self._slot(number)
         gen = (self._words[place + 1] + 1) | 1
         self._words[place + 1] = gen
         self._words[place] = State.WRITING
-        return Slot(free[0], gen + 1)
+        return Slot(number, gen + 1)
 
     def publish(self, slot: Slot, header_bytes: int, now_ns: int) -> Slot | None:
         """Queue a written slot; return the one that was thrown out for it."""
