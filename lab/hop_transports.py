@@ -220,7 +220,7 @@ class _RawZmq:
         if not self.copy:
             frame = frame.copy()
         stamp(frame, number)
-        self._socket.send(frame, copy=self.copy)
+        self._socket.send(frame.data, 0, self.copy)
 
     def close(self) -> None:
         self._socket.close(0)
