@@ -25,11 +25,11 @@ import typer
 from lsd.lab.hop_proofs import last_frames, torn_frames
 from lsd.lab.hop_transports import OUTLETS, Outlet, Place, serve, shape, spawn
 from lsd.lab.interrupts import deaf
-from lsd.lab.machine import Machine
 from lsd.lab.timing import nearest_rank
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.links.endpoints import run_directory
+from lsd.pipeline.machine import Machine
 from lsd.pipeline.terminal import print_rows, reported, say
 
 SIZES = (Size(512, 512), Size(1280, 720), Size(1920, 1080))
