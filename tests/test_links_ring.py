@@ -163,6 +163,7 @@ def test_writer_waits_for_room_and_goes_on_when_there_is_some(monkeypatch):
         waiting.start()
         while not both.reader._table.is_awaited():
             time.sleep(0.001)
+        time.sleep(0.05)  # it has looked; now it sleeps
         assert number_of(both.reader.get(5)) == 1
         assert number_of(both.reader.get(5)) == 2
         waiting.join(5)

@@ -373,6 +373,22 @@ def test_what_is_malformed_is_counted_and_the_stream_goes_on():
     receiver.close()
 
 
+def test_peer_that_sends_more_than_the_window_blocks_nobody():
+    receiver = receiving(LOCAL, bind=True, policy="block", window=1)
+    stranger = Stranger(receiver.endpoint)
+    for _ in range(3):
+        stranger.frame(parcel(1).header.encode(), bytes([1]) * PIXEL_BYTES)
+    stranger.say(Kind.PROBE, 0)
+    serial = 0
+    while serial < stranger._serial:
+        assert stranger.socket.poll(20_000), "the receiver does not answer any more"
+        serial = Envelope.decode(stranger.socket.recv()).serial
+    assert receiver.stats().depth == 1
+    assert number_of(receiver.get(20)) == 1
+    stranger.close()
+    receiver.close()
+
+
 def test_peer_that_sends_too_much_is_cut_off_before_it_is_read():
     receiver = receiving(LOCAL, bind=True)
     stranger = Stranger(receiver.endpoint)
