@@ -40,8 +40,9 @@ check: setup  ## lint, format, types
 drift: setup  ## hold a stream of thousands of frames to the gates; both controls must fail
 	$(BIN)/livesd drift -o out/drift
 
-bench: setup  ## time every stage, the network and the pipeline's own overhead
+bench: setup  ## time every stage, the network, the pipeline's own overhead, and hops between processes
 	$(BIN)/python -m lsd.lab.bench
+	$(BIN)/python -m lsd.lab.hops
 
 schema: setup  ## write configs/schema.json anew
 	$(BIN)/livesd schema -o configs/schema.json

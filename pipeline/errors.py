@@ -39,6 +39,14 @@ class LinkClosed(LsdError):  # noqa: N818 - a state that ends a loop, the design
     """The link's other end has gone; nothing more can be put or taken."""
 
 
+class PeerLost(LinkClosed):
+    """The process at a link's other end died; another may take its place there."""
+
+
+class LinkStuck(LsdError):  # noqa: N818 - a state, as LinkClosed
+    """The process at a link's other end is stopped and holds what both need."""
+
+
 class KernelError(LsdError):
     """A GPU kernel could not be loaded or launched."""
 

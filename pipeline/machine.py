@@ -9,7 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from lsd.pipeline.devices import cores, processor
 
-_PACKAGES = ("torch", "openvino", "onnxruntime", "opencv-python-headless", "numpy")
+_PACKAGES = (
+    "torch", "openvino", "onnxruntime", "opencv-python-headless", "numpy", "pyzmq", "iceoryx2"
+)  # fmt: skip
 QUIET_LOAD = 1.0
 
 
