@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
@@ -291,8 +292,7 @@ class _Iceoryx:
 
 
 def _iceoryx_inlet(place: Place) -> tuple[Receive, Callable[[], None]]:
-    import iceoryx2  # type: ignore[import-untyped]
-
+    iceoryx2 = import_module("iceoryx2")
     services, events = _iceoryx_services(place)
     subscriber = services.subscriber_builder().create()
     listener = events.listener_builder().create()
@@ -308,8 +308,7 @@ def _iceoryx_inlet(place: Place) -> tuple[Receive, Callable[[], None]]:
 
 
 def _iceoryx_services(place: Place) -> tuple[Any, Any]:
-    import iceoryx2
-
+    iceoryx2 = import_module("iceoryx2")
     iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
     node = iceoryx2.NodeBuilder.new().create(iceoryx2.ServiceType.Ipc)
     name = iceoryx2.ServiceName.new(place.path)
