@@ -38,6 +38,8 @@ def make_budget(session: Session) -> Budget | None:
     if settings.ladder == "off" or settings.latency_ns is None:
         return None
     place, stage = _planned(session)
+    if session.graph.stages[place].name not in session.part.stages:
+        return None  # it is the budget of the process that makes the pictures
     rungs = _rungs(session, place, stage)
     costs_ns: Sequence[int] = ()
     if stage is not None and len(rungs) > 1:
@@ -110,7 +112,12 @@ def _rungs(session: Session, place: int, stage: Planned | None) -> tuple[Rung, .
 
 def _calibrated(session: Session, place: int, rungs: Sequence[Rung]) -> list[int]:
     """Return what each rung takes, ns; empty where that cannot be found out."""
-    context, stages = session.stage_context, session.graph.stages[:-1]
+    context = session.stage_context
+    stages = [
+        (number, stage)
+        for number, stage in enumerate(session.graph.stages[:-1])
+        if stage.name in session.part.stages
+    ]
     counters, told = context.counters.copy(), len(context.messages)
     trial = _Trial(session, stages, place, rungs)
     try:
@@ -131,8 +138,8 @@ def _calibrated(session: Session, place: int, rungs: Sequence[Rung]) -> list[int
     return costs_ns
 
 
-def _forget(stages: Sequence[Stage], session: Session) -> None:
-    for number, stage in enumerate(stages):
+def _forget(stages: Sequence[tuple[int, Stage]], session: Session) -> None:
+    for number, stage in stages:
         if isinstance(stage, Resettable):
             stage.reset()
         elif number > 0:
@@ -145,20 +152,24 @@ class _Trial:
 
     Args:
         session: the run.
-        stages: all but the last; a source that cannot be reset has no part.
+        stages: all that are here but the last, with their places; a source that cannot be
+            reset has no part.
         place: of the stage that is planned for.
         rungs: the ladder.
     """
 
     def __init__(
-        self, session: Session, stages: Sequence[Stage], place: int, rungs: Sequence[Rung]
+        self,
+        session: Session,
+        stages: Sequence[tuple[int, Stage]],
+        place: int,
+        rungs: Sequence[Rung],
     ) -> None:
         self._session, self._place, self._rungs = session, place, rungs
         edge = session.graph.feedback
         self._fed = edge.targets if edge is not None else ()
-        source_takes_part = isinstance(stages[0], Resettable)
         self._stages = [
-            (number, stage) for number, stage in enumerate(stages) if number or source_takes_part
+            (number, stage) for number, stage in stages if number or isinstance(stage, Resettable)
         ]
         self._previous: Frame | None = None
         self._scene, self._motion = _scene(session.stage_context.size)

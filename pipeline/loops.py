@@ -40,8 +40,8 @@ class CaptureLoop:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._seq = 0
-        self._epoch = 0
+        self._seq = session.part.first_seq
+        self._epoch = session.part.first_epoch
         self._first_pts_ns: int | None = None
 
     def run(self) -> None:
@@ -64,7 +64,7 @@ class CaptureLoop:
         session, recorder = self._session, self._session.recorder
         now_ns = session.clock.now_ns()
         latency_ns = session.settings.latency_ns
-        if captured.discontinuity or self._seq == 0:
+        if captured.discontinuity or self._seq == session.part.first_seq:
             self._epoch += 1
         frame = Frame(
             seq=self._seq,
@@ -129,30 +129,41 @@ class ComputeLoop:
                 wants_previous=edge is not None and stage.name in edge.targets,
             )
             for place, stage in enumerate(session.graph.stages[:-1])
+            if stage.name in session.part.stages
         ]
         delay = edge.delay if edge is not None else 1
-        self._history: deque[Frame | None] = deque([None] * delay, maxlen=delay)
-        self._epoch = 0
+        # A process that died has left its last picture to this one.
+        kept = session.part.history()
+        self._history: deque[Frame | None] = deque([kept and kept.frame] * delay, maxlen=delay)
+        self._epoch = kept.epoch if kept else 0
         self._is_cut_off = False  # the history lies behind a jump of the picture
         self._since_history = 0
         self._is_on_card = session.stage_context.device != "cpu"
+        self.busy_since_ns: int | None = None  # when the work on a frame began
 
     def run(self) -> None:
         """Work until the link before is drained; closes the link behind it."""
         session = self._session
         try:
             while not session.killed.is_set():
-                waiting = session.inbox.get()
+                waiting = session.at_compute.get()
                 session.record_depth(INBOX)
+                self.busy_since_ns = session.clock.now_ns()
                 flight = self.advance(waiting)
+                self.busy_since_ns = None
                 if flight is not None:
-                    session.outbox.put(flight)
+                    session.to_output.put(flight)
                     session.record_depth(OUTBOX)
+                    if session.budget is not None and session.part.outgoing is not None:
+                        # what lies behind the link is not this process's to know
+                        session.budget.emitted(
+                            flight.frame, session.clock.now_ns(), flight.ready_ns
+                        )
         except LinkClosed:
             return
         finally:
-            session.inbox.close()
-            session.outbox.close()
+            session.at_compute.close()
+            session.to_output.close()
 
     def advance(self, flight: Flight) -> Flight | None:
         """Take one frame through the stages; None when it ends on the way.
@@ -190,6 +201,8 @@ class ComputeLoop:
             self._is_cut_off |= bool(frame.flags & FrameFlag.DISCONTINUITY)
             if step.is_fed_back and not frame.flags & _NO_HISTORY:
                 self._history.append(frame)
+                if self._session.part.checkpoint is not None and frame.ready is None:
+                    self._session.part.checkpoint.save(frame, flight.epoch)
             if budget is not None and step.place == budget.place:
                 made_ns = end_ns
         for span in spans:
@@ -265,7 +278,7 @@ class OutputLoop:
         try:
             while not session.killed.is_set():
                 try:
-                    flight = session.outbox.get(self._timeout_s())
+                    flight = session.at_output.get(self._timeout_s())
                 except TimeoutError:
                     self.tick()
                     continue
@@ -274,7 +287,7 @@ class OutputLoop:
         except LinkClosed:
             return
         finally:
-            session.outbox.close()
+            session.at_output.close()
 
     def emit(self, flight: Flight) -> None:
         """Hand one frame over.

@@ -21,6 +21,7 @@ from lsd.pipeline.link import LinkStats
 from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
+from lsd.pipeline.part import Part
 from lsd.pipeline.report import Report, hit_rate, make_report
 from lsd.pipeline.session import OnError, Session, Settings, error_text
 from lsd.pipeline.stage import Context, Stage
@@ -109,6 +110,7 @@ class Runner:
         max_duration_s: end after that long: live by the clock, from the start;
             file to file by the source's time stamps, so that N seconds of
             video come out however long the work takes.
+        part: which of the stages run here, and how frames get there and on; None: all.
 
     Raises:
         GraphError: the stages do not fit together.
@@ -133,6 +135,7 @@ class Runner:
         warmup_frames: int = 10,
         max_frames: int | None = None,
         max_duration_s: float | None = None,
+        part: Part | None = None,
     ) -> None:
         graph.check()
         check_stand_in(graph, on_miss)
@@ -158,10 +161,18 @@ class Runner:
             params=params.snapshot(),
         )
         self._graph = graph
-        self._session = Session(graph, settings, context, params)
+        self._session = Session(graph, settings, context, params, part)
+        self._stages = self._session.part.of(graph)
         self._finished = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._switch_interval_s = sys.getswitchinterval()
+        self._compute: ComputeLoop | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """How long the stages have been at work on the frame that is under way; 0: on none."""
+        since_ns = None if self._compute is None else self._compute.busy_since_ns
+        return 0.0 if since_ns is None else (self._session.clock.now_ns() - since_ns) / 1e9
 
     @property
     def trace(self) -> Trace:
@@ -184,9 +195,13 @@ class Runner:
         gc.freeze()
         session = self._session
         session.started_ns = session.clock.now_ns()
-        self._spawn("capture", CaptureLoop(session).run)
-        self._spawn("compute", ComputeLoop(session).run)
-        self._spawn("output", OutputLoop(session).run)
+        if session.part.incoming is None:
+            self._spawn("capture", CaptureLoop(session).run)
+        if session.computes:
+            self._compute = ComputeLoop(session)
+            self._spawn("compute", self._compute.run)
+        if session.part.outgoing is None:
+            self._spawn("output", OutputLoop(session).run)
         threading.Thread(target=self._finish, name="lsd-finish", daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -287,9 +302,10 @@ class Runner:
         networks between have been compiled.
         """
         session, tried = self._session, []
-        first, *between, last = self._graph.stages
+        *front, last = self._stages
         try:
-            for stage in (first, last, *between):
+            # The ends first: the source, where it is here, and what lies furthest behind.
+            for stage in (*front[:1], last, *front[1:]):
                 tried.append(stage)
                 is_source = stage is self._graph.stages[0]
                 stage.open(session.source_context if is_source else session.stage_context)
@@ -323,15 +339,16 @@ class Runner:
 
     def _finish(self) -> None:
         """Close each stage once the threads that use it have ended; the sinks' files first."""
-        stages = self._graph.stages
+        first, *between, last = self._graph.stages
         try:
-            self._threads["output"].join()
-            self._close(stages[-1])
-            self._threads["compute"].join()
-            for stage in reversed(stages[1:-1]):
-                self._close(stage)
-            self._threads["capture"].join()
-            self._close(stages[0])
+            for thread, stages in (
+                ("output", [last]), ("compute", between[::-1]), ("capture", [first])
+            ):  # fmt: skip
+                if thread in self._threads:
+                    self._threads[thread].join()
+                for stage in stages:
+                    if stage in self._stages:
+                        self._close(stage)
         finally:
             sys.setswitchinterval(self._switch_interval_s)
             gc.unfreeze()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.errors import KernelError, LsdError, StageError
@@ -12,10 +12,11 @@ from lsd.pipeline.frame import Frame
 from lsd.pipeline.graph import Graph
 from lsd.pipeline.ladder import Ladder
 from lsd.pipeline.ledger import Ledger
-from lsd.pipeline.link import Link
+from lsd.pipeline.link import Link, LinkStats
 from lsd.pipeline.metrics import Durations, Gaps, StageDurations
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
+from lsd.pipeline.part import Part
 from lsd.pipeline.scheduler import Plan
 from lsd.pipeline.stage import Context, Described
 from lsd.pipeline.trace import Trace
@@ -63,6 +64,22 @@ class Flight:
     epoch: int
     ready_ns: int
     service_ns: int = 0
+
+
+class Puts(Protocol):
+    """What a loop hands frames to: a `Link`, or a way to another process."""
+
+    def put(self, item: Flight) -> Flight | None: ...
+    def close(self) -> None: ...
+    def stats(self) -> LinkStats: ...
+
+
+class Gets(Protocol):
+    """What a loop gets frames from, likewise."""
+
+    def get(self, timeout_s: float | None = None) -> Flight: ...
+    def close(self) -> None: ...
+    def stats(self) -> LinkStats: ...
 
 
 @dataclass(slots=True)
@@ -124,12 +141,25 @@ class Session:
 
     `stopping` ends the capture, and all that was captured still comes out.
     `killed` ends everything at the next opportunity.
+
+    Args:
+        graph: what is run.
+        settings: how.
+        context: what the stages are told.
+        params: the options of all stages.
+        part: which stages run in this process, and how frames come there and go; None: all.
     """
 
     def __init__(
-        self, graph: Graph, settings: Settings, context: Context, params: ParamStore
+        self,
+        graph: Graph,
+        settings: Settings,
+        context: Context,
+        params: ParamStore,
+        part: Part | None = None,
     ) -> None:
         self.graph = graph
+        self.part = part or Part.whole(graph)
         self.settings = settings
         self.params = params
         self.clock: Clock = context.clock
@@ -142,14 +172,24 @@ class Session:
         links = graph.links(live=settings.live)
         self.inbox: Link[Flight] = Link(links[0].capacity, links[0].policy or "block")
         self.outbox: Link[Flight] = Link(links[-1].capacity, "block")
+        # Where a neighbour runs in another process, its link takes the place of ours.
+        incoming, computes = self.part.incoming, self.computes
+        self.at_compute: Gets = incoming if incoming and computes else self.inbox
+        self.to_output: Puts = self.part.outgoing or self.outbox
+        self.at_output: Gets = incoming if incoming and not computes else self.outbox
         self.recorder = _recorder(graph, settings.warmup_frames)
         self.stage_context.on_card = self.recorder.on_card
-        self._links = (self.inbox, self.outbox)
+        self._links = (self.at_compute, self.to_output if computes else self.at_output)
         self.started_ns = self.clock.now_ns()
         self.error: BaseException | None = None
         self.budget: Budget | None = None  # once the stages are open
         self.facts: dict[str, str | int] = {}
         self._error_lock = threading.Lock()
+
+    @property
+    def computes(self) -> bool:
+        """Whether a stage of the compute loop runs in this process."""
+        return any(stage.name in self.part.stages for stage in self.graph.stages[:-1])
 
     def fail(self, error: BaseException) -> None:
         """End the run because of `error`; the first one is the one that is told."""
@@ -194,8 +234,8 @@ class Session:
         """End all loops at the next opportunity; what is in flight stays there."""
         self.stopping.set()
         self.killed.set()
-        self.inbox.close()
-        self.outbox.close()
+        for link in (self.inbox, self.outbox, self.at_compute, self.to_output, self.at_output):
+            link.close()
 
     def is_time_up(self) -> bool:
         """Return whether a live run has lasted as long as it may."""

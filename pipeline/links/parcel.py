@@ -146,7 +146,7 @@ class FrameCodec:
             raise BadMessage("malformed", f"layout {header.layout}, expected {self._spec.layout}")
 
 
-_ALL_FLAGS = int(FrameFlag.DISCONTINUITY | FrameFlag.REPLACED | FrameFlag.PASSTHROUGH)
+_ALL_FLAGS = int(~FrameFlag.NONE)
 
 
 def frame_bytes(size: Size, spec: FrameSpec) -> int:

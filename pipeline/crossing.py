@@ -1,0 +1,109 @@
+"""Frames in flight across the border of a process: what a worker's loops see of its links."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from lsd.pipeline.errors import LinkClosed, PeerLost
+from lsd.pipeline.frame import FrameSpec
+from lsd.pipeline.link import LinkStats
+from lsd.pipeline.links.ends import Receiver, Sender
+from lsd.pipeline.links.parcel import FrameCodec, Parcel
+from lsd.pipeline.links.snapshots import Snapshots
+from lsd.pipeline.session import Flight
+
+# A process that is told to end looks up this often; nothing else waits this long.
+_LOOK_S = 0.1
+
+Told = Callable[[str], None]
+
+
+class FlightCodec:
+    """A frame with its epoch and what it has cost so far, as a parcel and back.
+
+    Args:
+        stream: the name of the stream.
+        spec: what `data` is on this edge.
+        snapshots: of the pipeline's parameters.
+    """
+
+    def __init__(self, stream: str, spec: FrameSpec, snapshots: Snapshots) -> None:
+        self._frames = FrameCodec(stream, 0, spec, snapshots)
+
+    def pack(self, item: Flight) -> Parcel:
+        return self._frames.pack(item.frame, jumps=item.epoch, service_ns=item.service_ns)
+
+    def unpack(self, parcel: Parcel) -> Flight:
+        header, frame = parcel.header, self._frames.unpack(parcel)
+        return Flight(frame, header.jumps, header.published_ns, header.service_ns)
+
+
+class Arriving:
+    """The end of a link that frames of another process come from.
+
+    It outlives the process at the other end: what its successor sends comes here as well.
+
+    Args:
+        link: to that process; whoever made it closes it.
+        told: is told when the other process has died.
+    """
+
+    def __init__(self, link: Receiver[Flight], told: Told) -> None:
+        self._link, self._told = link, told
+        self._closed = threading.Event()
+
+    def get(self, timeout_s: float | None = None) -> Flight:
+        """Take the oldest frame; see `Link.get`."""
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            if self._closed.is_set():
+                raise LinkClosed("the link is closed")
+            left_s = _LOOK_S if end_s is None else end_s - time.monotonic()
+            try:
+                return self._link.get(min(_LOOK_S, max(0.0, left_s)))
+            except PeerLost as lost:
+                self._told(str(lost))
+            except TimeoutError:
+                if end_s is not None and time.monotonic() >= end_s:
+                    raise
+
+    def close(self) -> None:
+        """Take nothing more; any thread may."""
+        self._closed.set()
+
+    def stats(self) -> LinkStats:
+        """Return the counts of this moment."""
+        return self._link.stats()
+
+
+class Leaving:
+    """The end of a link that leads to another process; it too outlives the one there.
+
+    Args:
+        link: to that process; whoever made it closes it.
+        told: is told when the other process has died.
+    """
+
+    def __init__(self, link: Sender[Flight], told: Told) -> None:
+        self._link, self._told = link, told
+        self._closed = threading.Event()
+
+    def put(self, item: Flight) -> Flight | None:
+        """Hand a frame over, and wait for room; return one that was lost for it, or None."""
+        while True:
+            if self._closed.is_set():
+                raise LinkClosed("the link is closed")
+            try:
+                return self._link.put(item, self._closed)
+            except PeerLost as lost:
+                self._told(str(lost))
+
+    def close(self) -> None:
+        """Put nothing more; any thread may."""
+        self._closed.set()
+
+    def stats(self) -> LinkStats:
+        """Return the counts of this moment."""
+        return self._link.stats()

@@ -1,0 +1,58 @@
+"""The part of a graph that one process runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lsd.pipeline.graph import Graph
+from lsd.pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from lsd.pipeline.checkpoint import Checkpoint, Kept
+    from lsd.pipeline.crossing import Arriving, Leaving
+
+# A source that was started again counts its epochs from here on, so that its first frame
+# is a cut for those who saw its predecessor's.
+EPOCHS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring stages of a graph, and the links that lead to them and on.
+
+    Attributes:
+        stages: their names; all others run elsewhere.
+        incoming: where frames come from; None: the source is here.
+        outgoing: where they go; None: the sink is here.
+        checkpoint: keeps the last picture that was fed back, for a successor of this process;
+            None: nobody does.
+        incarnation: how often this part was started before.
+        first_seq: of the first frame that the source makes here.
+    """
+
+    stages: frozenset[str]
+    incoming: Arriving | None = None
+    outgoing: Leaving | None = None
+    checkpoint: Checkpoint | None = None
+    incarnation: int = 0
+    first_seq: int = 0
+
+    @classmethod
+    def whole(cls, graph: Graph) -> Part:
+        """Return the part that is all of it."""
+        return cls(frozenset(stage.name for stage in graph.stages))
+
+    @property
+    def first_epoch(self) -> int:
+        """What the epochs of a source here begin behind."""
+        return self.incarnation * EPOCHS
+
+    def of(self, graph: Graph) -> Sequence[Stage]:
+        """Return its stages, in the graph's order."""
+        return [stage for stage in graph.stages if stage.name in self.stages]
+
+    def history(self) -> Kept | None:
+        """Return the picture that a predecessor fed back last."""
+        return None if self.checkpoint is None else self.checkpoint.load()
