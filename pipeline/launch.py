@@ -8,6 +8,7 @@ from lsd.pipeline.device import resolve_device
 from lsd.pipeline.errors import GraphError
 from lsd.pipeline.graph import FeedbackEdge, Graph
 from lsd.pipeline.params import ParamStore
+from lsd.pipeline.part import Part
 from lsd.pipeline.registry import Registry
 from lsd.pipeline.runner import Runner
 
@@ -44,6 +45,7 @@ def build_runner(
     clock: Clock | None = None,
     max_frames: int | None = None,
     max_duration_s: float | None = None,
+    part: Part | None = None,
 ) -> Runner:
     """Make what runs `config`.
 
@@ -54,6 +56,7 @@ def build_runner(
         clock: where time comes from; by default, the machine.
         max_frames: end after that many captured frames.
         max_duration_s: end after that long.
+        part: which stages this process runs; None: all.
 
     Raises:
         GraphError: the stages do not fit together.
@@ -76,6 +79,7 @@ def build_runner(
         on_error=config.on_error,
         max_frames=max_frames,
         max_duration_s=max_duration_s,
+        part=part,
     )
 
 

@@ -370,7 +370,8 @@ class Runner:
     def _expected(self) -> int | None:
         """Return the frames to come in all: the source's count and the user's limit."""
         source = self._graph.source
-        known = source.expected_frames() if isinstance(source, Counted) else None
+        is_here = source in self._stages
+        known = source.expected_frames() if is_here and isinstance(source, Counted) else None
         limit = self._session.settings.max_frames
         return min((count for count in (known, limit) if count is not None), default=None)
 

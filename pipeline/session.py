@@ -223,7 +223,7 @@ class Session:
 
     def describe(self) -> None:
         """Ask the stages what they say about themselves; the first to say it is right."""
-        for stage in reversed(self.graph.stages):
+        for stage in reversed(self.part.of(self.graph)):
             if isinstance(stage, Described):
                 said = stage.describe()
                 self.facts |= said

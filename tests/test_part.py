@@ -1,0 +1,212 @@
+"""A pipeline in three parts with rings between them makes what one process makes."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import torch
+
+from lsd.pipeline.checkpoint import Checkpoint, checkpoint_bytes
+from lsd.pipeline.config import load_config
+from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
+from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, Size
+from lsd.pipeline.launch import build_runner
+from lsd.pipeline.links import memory
+from lsd.pipeline.links.parcel import frame_bytes
+from lsd.pipeline.links.ring import Ring
+from lsd.pipeline.links.ring_reader import RingReader
+from lsd.pipeline.links.ring_writer import RingWriter
+from lsd.pipeline.links.snapshots import Snapshots
+from lsd.pipeline.overrides import SetPath
+from lsd.pipeline.params import ParamStore
+from lsd.pipeline.part import EPOCHS, Part
+
+FRAMES = 12
+SIZE = Size(64, 64)
+
+
+def configured(folder, **changes):
+    settings = {
+        "size": str(SIZE),
+        "live": "false",
+        "device": "cpu",
+        "stages.capture.input": f"test://moving?frames={FRAMES}",
+        "stages.diffusion.engine": "torch",
+        "stages.diffusion.styles": "{hatch: 1.0}",
+        "stages.output.outputs": f"[{folder}/%03d.png]",
+        **changes,
+    }
+    return load_config("demo", [SetPath(f"{name}={value}") for name, value in settings.items()])
+
+
+def pictures(folder):
+    return [path.read_bytes() for path in sorted(folder.glob("*.png"))]
+
+
+def ring(name, spec):
+    made = Ring.create(name, pixel_bytes=frame_bytes(SIZE, spec), capacity=2, policy="block")
+    return made, spec
+
+
+def run_parts(config, parts):
+    """Run every part in threads of this process; `parts` are lists of stages."""
+    told = []
+    with ExitStack() as stack:
+        specs = [PIXELS if part[-1] in ("capture", "recall") else TENSOR for part in parts[:-1]]
+        rings = [ring(part[-1], spec) for part, spec in zip(parts[:-1], specs, strict=True)]
+        runners = []
+        for number, part in enumerate(parts):
+            snapshots = Snapshots(ParamStore(config.stages).snapshot().stages)
+            incoming = outgoing = None
+            if number > 0:
+                made, spec = rings[number - 1]
+                reader = RingReader(made, "demo", FlightCodec("demo", spec, snapshots))
+                stack.callback(reader.close)
+                incoming = Arriving(reader, told.append)
+            if number < len(parts) - 1:
+                made, spec = rings[number]
+                writer = RingWriter(made, "demo", FlightCodec("demo", spec, snapshots))
+                outgoing = Leaving(writer, told.append)
+            runner = build_runner(config, part=Part(frozenset(part), incoming, outgoing))
+            runners.append((runner, None if outgoing is None else writer))
+        for runner, _ in runners:
+            runner.start()
+        for runner, writer in runners:
+            assert runner.wait(60)
+            if writer is not None:
+                writer.close()  # the end of the stream
+    assert told == []
+    return [runner.report() for runner, _ in runners]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (["capture"], ["recall", "diffusion", "memory", "blend"], ["output"]),
+        (["capture", "recall"], ["diffusion", "memory", "blend", "output"]),
+        (["capture", "recall", "diffusion", "memory", "blend"], ["output"]),
+    ],
+)
+def test_parts_make_what_one_process_makes(tmp_path, parts):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = build_runner(configured(tmp_path / "whole"))
+    whole.start()
+    assert whole.wait(60)
+    reports = run_parts(configured(tmp_path / "parts"), parts)
+    assert len(pictures(tmp_path / "whole")) == FRAMES
+    assert pictures(tmp_path / "parts") == pictures(tmp_path / "whole")
+    assert reports[0].counts.captured == FRAMES
+    assert reports[-1].counts.emitted == FRAMES
+    served = [{name for name, s in r.stages.items() if s.frames} for r in reports]
+    assert served == [set(part) for part in parts]
+
+
+# The checkpoint
+
+
+@pytest.fixture
+def kept():
+    fd = memory.create("checkpoint", checkpoint_bytes(SIZE))
+    store = ParamStore(configured("/nowhere").stages)
+    snapshots = Snapshots(store.snapshot().stages)
+
+    def opened():
+        return Checkpoint(fd, SIZE, snapshots)
+
+    return opened, store.snapshot()
+
+
+def frame(params, seq):
+    data = torch.full((1, 3, 64, 64), seq / 100)
+    source = torch.full((1, 64, 64, 3), seq, dtype=torch.uint8)
+    motion = torch.zeros((1, 64, 64, 2))
+    return Frame(seq, 0, 0, None, data, source, motion, params, FrameFlag.DISCONTINUITY)
+
+
+def test_a_fresh_checkpoint_holds_nothing(kept):
+    opened, _ = kept
+    assert opened().load() is None
+
+
+def test_the_last_picture_is_there_for_the_next_process(kept):
+    opened, params = kept
+    first = opened()
+    for seq in range(5):
+        first.save(frame(params, seq), epoch=3)
+    found, epoch = opened().load()
+    assert (found.seq, epoch) == (4, 3)
+    assert torch.equal(found.data, torch.full((1, 3, 64, 64), 0.04))
+    assert torch.equal(found.source, torch.full((1, 64, 64, 3), 4, dtype=torch.uint8))
+    opened().save(frame(params, 9), epoch=4)
+    assert opened().load().frame.seq == 9
+
+
+@pytest.mark.parametrize("saved", [1, 2, 5])
+def test_a_picture_half_written_leaves_the_one_before(kept, monkeypatch, saved):
+    opened, params = kept
+    checkpoint = opened()
+    for seq in range(saved):
+        checkpoint.save(frame(params, seq), epoch=1)
+
+    def dies(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lsd.pipeline.checkpoint.views", dies)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(frame(params, 99), epoch=1)
+    monkeypatch.undo()
+    assert opened().load().frame.seq == saved - 1
+
+
+def test_what_was_loaded_is_a_copy(kept):
+    opened, params = kept
+    checkpoint = opened()
+    checkpoint.save(frame(params, 1), epoch=1)
+    found = checkpoint.load().frame
+    for seq in (2, 3):
+        checkpoint.save(frame(params, seq), epoch=1)
+    assert np.allclose(found.data.numpy(), 0.01)
+
+
+# A source, or a model, that was started again
+
+
+class Handed:
+    """A link whose frames a test has put together."""
+
+    def __init__(self, flights=()):
+        self.flights, self.put_there = list(flights), []
+        self.closed = threading.Event()
+
+    def get(self, timeout_s=None):
+        from lsd.pipeline.errors import LinkClosed
+
+        if not self.flights:
+            raise LinkClosed("drained")
+        return self.flights.pop(0)
+
+    def put(self, item):
+        self.put_there.append(item)
+
+    def close(self):
+        self.closed.set()
+
+    def stats(self):
+        from lsd.pipeline.link import LinkStats
+
+        return LinkStats(0, 0, 0, 0)
+
+
+def test_a_source_that_was_started_again_goes_on_counting_and_is_a_cut(tmp_path):
+    out = Handed()
+    part = Part(frozenset(["capture"]), None, out, incarnation=2, first_seq=40)
+    runner = build_runner(configured(tmp_path), part=part)
+    runner.start()
+    assert runner.wait(60)
+    assert [flight.frame.seq for flight in out.put_there] == list(range(40, 40 + FRAMES))
+    assert out.put_there[0].epoch == 2 * EPOCHS + 1
+    assert out.put_there[0].frame.flags & FrameFlag.DISCONTINUITY
