@@ -40,7 +40,7 @@ class CaptureLoop:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._seq = session.part.first_seq
+        self._first_seq = self._seq = session.part.first_seq
         self._epoch = session.part.first_epoch
         self._first_pts_ns: int | None = None
 
@@ -64,7 +64,7 @@ class CaptureLoop:
         session, recorder = self._session, self._session.recorder
         now_ns = session.clock.now_ns()
         latency_ns = session.settings.latency_ns
-        if captured.discontinuity or self._seq == session.part.first_seq:
+        if captured.discontinuity or self._seq == self._first_seq:
             self._epoch += 1
         frame = Frame(
             seq=self._seq,
@@ -78,6 +78,8 @@ class CaptureLoop:
         )
         self._seq += 1
         recorder.admit(frame, start_ns)
+        if session.part.lineage is not None:
+            session.part.lineage.capture()
         reason = None if session.budget is None else session.budget.admit(frame)
         if reason is not None:
             recorder.drop(reason, frame.seq, now_ns)
@@ -271,6 +273,7 @@ class OutputLoop:
         self._place = len(session.graph.stages) - 1
         self._pacer = Pacer(session.settings.rate_hz) if session.settings.live else None
         self._stand_in = StandIn(session.graph.sink, session.settings.on_miss)
+        self.busy_since_ns: int | None = None  # when the work on a frame began
 
     def run(self) -> None:
         """Emit until the link before is drained."""
@@ -284,6 +287,7 @@ class OutputLoop:
                     continue
                 session.record_depth(OUTBOX)
                 self.emit(flight)
+                self.busy_since_ns = None
         except LinkClosed:
             return
         finally:
@@ -297,7 +301,7 @@ class OutputLoop:
             StageError: the stage failed, and the run is to end for it.
         """
         session, frame, recorder = self._session, flight.frame, self._session.recorder
-        start_ns = session.clock.now_ns()
+        start_ns = self.busy_since_ns = session.clock.now_ns()
         try:
             result = self._stage.process(frame)
         except SinkError:
@@ -317,6 +321,8 @@ class OutputLoop:
             return
         recorder.span(self._place, frame.seq, flight.ready_ns, start_ns, end_ns)
         recorder.ledger.emit(frame.seq, end_ns, frame.deadline_ns)
+        if session.part.lineage is not None:
+            session.part.lineage.emit()
         latency_ns = end_ns - frame.captured_ns
         recorder.latency.record(frame.seq, latency_ns)
         service_ns = flight.service_ns + end_ns - start_ns

@@ -12,6 +12,7 @@ from lsd.pipeline.stage import Stage
 if TYPE_CHECKING:
     from lsd.pipeline.checkpoint import Checkpoint, Kept
     from lsd.pipeline.crossing import Arriving, Leaving
+    from lsd.pipeline.lineage import Lineage
 
 # A source that was started again counts its epochs from here on, so that its first frame
 # is a cut for those who saw its predecessor's.
@@ -28,16 +29,14 @@ class Part:
         outgoing: where they go; None: the sink is here.
         checkpoint: keeps the last picture that was fed back, for a successor of this process;
             None: nobody does.
-        incarnation: how often this part was started before.
-        first_seq: of the first frame that the source makes here.
+        lineage: counts that outlive this process; None: nothing does.
     """
 
     stages: frozenset[str]
     incoming: Arriving | None = None
     outgoing: Leaving | None = None
     checkpoint: Checkpoint | None = None
-    incarnation: int = 0
-    first_seq: int = 0
+    lineage: Lineage | None = None
 
     @classmethod
     def whole(cls, graph: Graph) -> Part:
@@ -45,9 +44,14 @@ class Part:
         return cls(frozenset(stage.name for stage in graph.stages))
 
     @property
+    def first_seq(self) -> int:
+        """The number of the first frame that a source here makes."""
+        return 0 if self.lineage is None else self.lineage.captured
+
+    @property
     def first_epoch(self) -> int:
         """What the epochs of a source here begin behind."""
-        return self.incarnation * EPOCHS
+        return 0 if self.lineage is None else self.lineage.incarnation * EPOCHS
 
     def of(self, graph: Graph) -> Sequence[Stage]:
         """Return its stages, in the graph's order."""

@@ -166,13 +166,17 @@ class Runner:
         self._finished = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._switch_interval_s = sys.getswitchinterval()
-        self._compute: ComputeLoop | None = None
+        self._workers: list[ComputeLoop | OutputLoop] = []
 
     @property
-    def busy_s(self) -> float:
-        """How long the stages have been at work on the frame that is under way; 0: on none."""
-        since_ns = None if self._compute is None else self._compute.busy_since_ns
-        return 0.0 if since_ns is None else (self._session.clock.now_ns() - since_ns) / 1e9
+    def is_at_work(self) -> bool:
+        """Whether a stage is at work on a frame; otherwise all wait for one."""
+        return any(loop.busy_since_ns is not None for loop in self._workers)
+
+    @property
+    def served(self) -> int:
+        """How many frames the stages of this process have worked on, each counted."""
+        return sum(stage.frames for stage in self._session.recorder.stages.values())
 
     @property
     def trace(self) -> Trace:
@@ -198,10 +202,11 @@ class Runner:
         if session.part.incoming is None:
             self._spawn("capture", CaptureLoop(session).run)
         if session.computes:
-            self._compute = ComputeLoop(session)
-            self._spawn("compute", self._compute.run)
+            self._workers.append(ComputeLoop(session))
+            self._spawn("compute", self._workers[-1].run)
         if session.part.outgoing is None:
-            self._spawn("output", OutputLoop(session).run)
+            self._workers.append(OutputLoop(session))
+            self._spawn("output", self._workers[-1].run)
         threading.Thread(target=self._finish, name="lsd-finish", daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> bool:

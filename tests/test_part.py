@@ -14,6 +14,7 @@ from lsd.pipeline.config import load_config
 from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, Size
 from lsd.pipeline.launch import build_runner
+from lsd.pipeline.lineage import BYTES, Lineage
 from lsd.pipeline.links import memory
 from lsd.pipeline.links.parcel import frame_bytes
 from lsd.pipeline.links.ring import Ring
@@ -203,10 +204,16 @@ class Handed:
 
 def test_a_source_that_was_started_again_goes_on_counting_and_is_a_cut(tmp_path):
     out = Handed()
-    part = Part(frozenset(["capture"]), None, out, incarnation=2, first_seq=40)
+    lineage = Lineage(memory.create("lineage", BYTES))
+    for _ in range(3):
+        lineage.born()
+    for _ in range(40):
+        lineage.capture()
+    part = Part(frozenset(["capture"]), None, out, lineage=lineage)
     runner = build_runner(configured(tmp_path), part=part)
     runner.start()
     assert runner.wait(60)
     assert [flight.frame.seq for flight in out.put_there] == list(range(40, 40 + FRAMES))
     assert out.put_there[0].epoch == 2 * EPOCHS + 1
     assert out.put_there[0].frame.flags & FrameFlag.DISCONTINUITY
+    assert lineage.captured == 40 + FRAMES
