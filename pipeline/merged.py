@@ -1,0 +1,126 @@
+"""One report of a run in several workers, from what each of them reported at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lsd.pipeline.ledger import Counts
+from lsd.pipeline.metrics import Percentiles
+from lsd.pipeline.report import Report, StageReport
+
+LOST = "worker_died"
+_NONE: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a worker has told of itself.
+
+    Attributes:
+        stages: that it ran.
+        report: of its last process, as the worker program sends it; empty where it told none.
+        restarts: how often it was started again.
+    """
+
+    stages: Sequence[str]
+    report: Mapping[str, Any]
+    restarts: int = 0
+
+
+def merge(
+    workers: Sequence[Told], *, captured: int, emitted: int, budget_ms: float | None
+) -> Report:
+    """Put the workers' reports together, in the order of their stages.
+
+    Counts hold for the whole run, percentiles for the last process of each worker: those
+    before took theirs with them. What nobody accounts for at the end was on its way
+    through a process that died: dropped, `worker_died`.
+
+    Args:
+        workers: the first has the source, the last the sink.
+        captured: frames that the source made, in all its processes.
+        emitted: fresh frames that reached the sinks, in all.
+        budget_ms: what latency may be; None file to file.
+    """
+    reports = [worker.report for worker in workers]
+    first, last = reports[0], reports[-1]
+    dropped: Counter[str] = Counter()
+    for report in reports:
+        dropped.update(_frames(report).get("dropped", {}))
+    failed = sum(_frames(report).get("failed", 0) for report in reports)
+    lost = captured - emitted - failed - sum(dropped.values())
+    has_died = any(worker.restarts for worker in workers) or not all(reports)
+    if lost > 0 and has_died:
+        dropped[LOST] = lost
+    hits, counted = last.get("hits", _NONE), first.get("hits", _NONE)
+    on_time, asked = hits.get("on_time", 0), max(1, counted.get("counted", 0) or captured)
+    events: dict[str, Mapping[str, int]] = {}
+    facts: dict[str, str | int] = {}
+    for report in reports:
+        events |= report.get("guards", {})
+        facts |= {
+            name: value
+            for name, value in report.items()
+            if isinstance(value, str | int) and not isinstance(value, bool) and name not in _OWN
+        }
+    return Report(
+        counts=Counts(
+            captured=captured,
+            emitted=emitted,
+            repeated=_frames(last).get("repeated", 0),
+            dropped=dict(dropped),
+            failed=failed,
+            in_flight=0 if has_died else max(0, lost),
+            counted=asked,
+            on_time=on_time,
+            first_ns=None if not last else 0,
+            last_ns=_span_ns(last, emitted),
+        ),
+        latency=_percentiles(last.get("latency_ms"), emitted),
+        budget_ms=budget_ms,
+        hit_rate=None if budget_ms is None else min(1.0, on_time / asked),
+        gap=_percentiles(last.get("gap_ms"), emitted),
+        overhead=_percentiles(last.get("overhead_ms"), emitted),
+        read=_percentiles(first.get("read_ms"), captured),
+        stages={name: _stage(worker.report, name) for worker in workers for name in worker.stages},
+        facts=facts,
+        device=", ".join(dict.fromkeys(str(r["device"]) for r in reports if "device" in r)),
+        events=events,
+        warmup_frames=last.get("warmup_frames", 0),
+        error=next((r["error"] for r in reports if r.get("error")), None),
+        ladder=None,
+    )
+
+
+_OWN = ("device", "fps", "warmup_frames", "error")  # told in their own places
+
+
+def _frames(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = report.get("frames", _NONE)
+    return found
+
+
+def _span_ns(report: Mapping[str, Any], emitted: int) -> int | None:
+    """Return how long the emissions of the last process took, by its own rate."""
+    fps = report.get("fps") or 0.0
+    return round((emitted - 1) / fps * 1e9) if fps else None
+
+
+def _stage(report: Mapping[str, Any], name: str) -> StageReport:
+    found = report.get("stages", _NONE).get(name, _NONE)
+    frames = found.get("frames", 0)
+    return StageReport(
+        frames=frames,
+        service=_percentiles(found.get("service_ms"), frames),
+        wait=_percentiles(found.get("wait_ms"), frames),
+        on_card=_percentiles(found.get("on_card_ms"), frames),
+    )
+
+
+def _percentiles(found: Mapping[str, float | None] | None, count: int) -> Percentiles:
+    if not found:
+        return Percentiles(0, None, None, None, None)
+    return Percentiles(count, found["p50"], found["p95"], found["p99"], found.get("max"))

@@ -1,0 +1,230 @@
+"""The program of one worker: `python -m lsd.pipeline.worker NAME --config FILE ...`.
+
+A supervisor starts it. Any other launcher may: what it needs is the pipeline's file, the control
+socket, and the descriptors of its rings and of what its processes leave to each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from lsd.pipeline.control import Control
+from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
+
+if TYPE_CHECKING:
+    from lsd.pipeline.config import PipelineConfig
+    from lsd.pipeline.crossing import Told
+    from lsd.pipeline.graph import Graph
+    from lsd.pipeline.links.ring import Ring
+    from lsd.pipeline.part import Part
+    from lsd.pipeline.runner import Runner
+
+_BEAT_S = 0.1
+RING = ("memory", "filled", "freed")  # the descriptors of a ring, in its order
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a worker is told on its command line.
+
+    Attributes:
+        name: one of the config's `workers`.
+        config: the pipeline's file.
+        control: the descriptor of the control socket.
+        fds: what else was handed down: "in.memory" and its like, "checkpoint", "lineage".
+        max_frames, max_duration_s: when the source ends the run.
+    """
+
+    name: str
+    config: str
+    control: int
+    fds: Mapping[str, int]
+    max_frames: int | None
+    max_duration_s: float | None
+
+    def ring(self, end: str) -> Ring | None:
+        """Return the ring "in" or "out" that was handed down, if one was."""
+        from lsd.pipeline.links.ring import Ring
+
+        names = [f"{end}.{part}" for part in RING]
+        return Ring(*(self.fds[name] for name in names)) if names[0] in self.fds else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one worker until its part of the stream is over; return the exit code."""
+    given = _parsed(argv)
+    runner: list[Runner] = []
+
+    def stop() -> None:
+        for each in runner:
+            each.stop()
+
+    control = Control.join(given.name, given.control, stop)
+    try:
+        with ExitStack() as closing:
+            runner.append(_runner(given, control, closing))
+            _run(runner[0], control)
+            # Only now: whoever leaves a link in order says that no frame is missing.
+            closing.pop_all().close()
+        control.ended(_report(runner[0]))
+    except LsdError as error:
+        control.failed(str(error))
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    return 0
+
+
+def _parsed(argv: Sequence[str] | None) -> Arguments:
+    parser = argparse.ArgumentParser(prog="livesd-worker", description=main.__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--fd", action="append", default=[], metavar="NAME=N")
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--duration-s", type=float)
+    found = parser.parse_args(argv)
+    fds = dict(text.split("=", 1) for text in found.fd)
+    return Arguments(
+        name=found.name,
+        config=found.config,
+        control=found.control_fd,
+        fds={name: int(number) for name, number in fds.items()},
+        max_frames=found.frames,
+        max_duration_s=found.duration_s,
+    )
+
+
+def _runner(given: Arguments, control: Control, closing: ExitStack) -> Runner:
+    from lsd.pipeline.allocator import keep_freed_memory
+    from lsd.pipeline.config import load_config
+    from lsd.pipeline.launch import build_graph, build_runner
+
+    keep_freed_memory()
+    config = load_config(given.config)
+    worker = (config.workers or {}).get(given.name)
+    if worker is None:
+        raise ConfigError(f"{given.config}: has no worker {given.name!r}")
+    if worker.device is not None:
+        config = config.model_copy(update={"device": worker.device})
+
+    def told(text: str) -> None:
+        print(f"{given.name}: {text}", file=sys.stderr, flush=True)
+
+    part = _part(given, config, build_graph(config), worker.stages, closing, told)
+    if part.lineage is not None and part.lineage.incarnation:
+        config = _renamed(config, worker.stages, part.lineage.incarnation)
+    return build_runner(
+        config, max_frames=given.max_frames, max_duration_s=given.max_duration_s, part=part
+    )
+
+
+def _part(
+    given: Arguments,
+    config: PipelineConfig,
+    graph: Graph,
+    stages: Sequence[str],
+    closing: ExitStack,
+    told: Told,
+) -> Part:
+    """Open the worker's ends of its links; `closing` leaves them in order."""
+    from lsd.pipeline.checkpoint import Checkpoint
+    from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
+    from lsd.pipeline.lineage import Lineage
+    from lsd.pipeline.links.ring_reader import RingReader
+    from lsd.pipeline.links.ring_writer import RingWriter
+    from lsd.pipeline.links.snapshots import Snapshots
+    from lsd.pipeline.part import Part
+
+    snapshots = Snapshots(config.stages)
+    incoming = outgoing = checkpoint = lineage = None
+    named = {stage.name: stage for stage in graph.stages}
+    ring = given.ring("in")
+    if ring is not None:
+        codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
+        reader = RingReader(ring, config.name, codec)
+        closing.callback(reader.close)
+        incoming = Arriving(reader, told)
+    ring = given.ring("out")
+    if ring is not None:
+        codec = FlightCodec(config.name, named[stages[-1]].returns, snapshots)
+        writer = RingWriter(ring, config.name, codec)
+        closing.callback(writer.close)
+        outgoing = Leaving(writer, told)
+    if "checkpoint" in given.fds:
+        checkpoint = Checkpoint(given.fds["checkpoint"], config.size, snapshots)
+    if "lineage" in given.fds:
+        lineage = Lineage(given.fds["lineage"])
+        lineage.born()
+    return Part(frozenset(stages), incoming, outgoing, checkpoint, lineage)
+
+
+def _renamed(config: PipelineConfig, stages: Sequence[str], incarnation: int) -> PipelineConfig:
+    """Have a successor write files of its own: what its predecessor wrote is not lost."""
+    changed = {}
+    for name in stages:
+        options = config.stages[name]
+        outputs = getattr(options, "outputs", None)
+        if outputs:
+            renamed = [_numbered(uri, incarnation + 1) for uri in outputs]
+            changed[name] = options.model_copy(update={"outputs": renamed})
+    return config.model_copy(update={"stages": {**config.stages, **changed}})
+
+
+def _numbered(uri: str, number: int) -> str:
+    """Return another name for a file; an address stays.
+
+    >>> _numbered("out/demo.mp4", 2), _numbered("mjpeg://127.0.0.1:8090", 2)
+    ('out/demo-2.mp4', 'mjpeg://127.0.0.1:8090')
+    """
+    if "://" in uri:
+        return uri
+    path = PurePath(uri)
+    return str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+
+
+def _run(runner: Runner, control: Control) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: runner.kill())
+    runner.start()
+    control.ready()
+    while not runner.wait(_BEAT_S):
+        control.beat(_status(runner))
+
+
+def _status(runner: Runner) -> dict[str, str | int | float | bool]:
+    status = runner.status()
+    known = {
+        "frames": runner.served,
+        "waiting": not runner.is_at_work,
+        "captured": status.captured,
+        "emitted": status.emitted,
+        "repeated": status.repeated,
+        "dropped": sum(status.dropped.values()),
+        "failed": status.failed,
+        "fps": round(status.fps, 2),
+        "latency_p50_ms": status.latency_p50_ms,
+        "rung": status.rung,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _report(runner: Runner) -> dict[str, Any]:
+    report = runner.report()
+    counts = report.counts
+    known = {"counted": counts.counted, "on_time": counts.on_time}
+    return {**report.to_json(), "hits": known, "messages": list(runner.status().messages)}
+
+
+if __name__ == "__main__":
+    # Threads of stages that hang are not waited for.
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)
