@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -31,7 +30,15 @@ from lsd.pipeline.frame import Size
 from lsd.pipeline.overrides import Override
 from lsd.pipeline.params import StageOptions
 from lsd.pipeline.registry import Registry
+from lsd.pipeline.strict import StageName, Strict
 from lsd.pipeline.suggest import did_you_mean
+from lsd.pipeline.workers import (
+    SupervisionConfig,
+    Worker,
+    WorkerConfig,
+    WorkerName,
+    worker_problems,
+)
 from lsd.pipeline.yaml_locations import Document, read_yaml
 
 SIZE_STEP, SIZE_MIN, SIZE_MAX = 16, 64, 1024
@@ -86,7 +93,6 @@ def _stage(value: Any, handler: Any, info: ValidationInfo) -> StageOptions:
     return options_class.model_validate_json(json.dumps(value), strict=True)
 
 
-StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 SizeField = Annotated[
     Size,
     PlainValidator(_size),
@@ -95,11 +101,7 @@ SizeField = Annotated[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class FeedbackConfig(_Strict):
+class FeedbackConfig(Strict):
     """The recurrence: what left one stage comes back to others, frames later."""
 
     source: StageName = Field(
@@ -111,7 +113,7 @@ class FeedbackConfig(_Strict):
     delay: int = Field(1, ge=1, le=8, description="How many frames later")
 
 
-class PipelineConfig(_Strict):
+class PipelineConfig(Strict):
     """One pipeline: what runs, at which size and rate, in which order."""
 
     name: str = Field(
@@ -159,6 +161,17 @@ class PipelineConfig(_Strict):
     feedback: FeedbackConfig | None = Field(
         None, description="The recurrence; without it, no stage sees an earlier frame"
     )
+    workers: dict[WorkerName, Worker] | None = Field(
+        None,
+        min_length=1,
+        max_length=32,
+        description="Processes by name, each with the stages that it runs: a list, or a mapping "
+        "with 'stages'; every stage once, in order. Without it, one process runs all",
+    )
+    supervision: SupervisionConfig = Field(
+        default_factory=lambda: SupervisionConfig.model_validate({}),
+        description="What is done about a worker that dies, hangs or does not start",
+    )
 
     _document: Document | None = PrivateAttr(None)
 
@@ -201,7 +214,7 @@ def validate(document: Document, registry: Registry) -> PipelineConfig:
     except ValidationError as error:
         fields = _fields(document, registry)
         problems += problems_of(error, document, fields)
-    problems += feedback_problems(document)
+    problems += [*feedback_problems(document), *worker_problems(document)]
     if problems or config is None:
         raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
     config._document = document
@@ -239,7 +252,11 @@ def _fields(document: Document, registry: Registry) -> dict[tuple[str, ...], lis
     fields: dict[tuple[str, ...], list[str]] = {
         (): _names(PipelineConfig),
         ("feedback",): _names(FeedbackConfig),
+        ("supervision",): _names(SupervisionConfig),
     }
+    workers = document.data.get("workers") if isinstance(document.data, dict) else None
+    for name in workers if isinstance(workers, dict) else ():
+        fields["workers", name] = _names(WorkerConfig)
     stages = document.data.get("stages") if isinstance(document.data, dict) else None
     for name, item in stages.items() if isinstance(stages, dict) else ():
         kind = item.get("kind", name) if isinstance(item, dict) else name
