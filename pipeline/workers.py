@@ -70,7 +70,7 @@ class SupervisionConfig(Strict):
     )
     health_check_timeout_s: float = Field(
         3.0,
-        ge=0.1,
+        ge=0.5,
         le=600,
         description="A worker without a sign of life, or without a new frame although it has "
         "work, for so long is hung: it is killed and started again",
