@@ -50,6 +50,7 @@ def sealed_file(name: str, content: bytes) -> int:
     """Return an open file in memory that holds `content`, and that nobody can change."""
     fd = os.memfd_create(f"livesd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
     seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
