@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -104,9 +103,11 @@ def worker_problems(document: Document) -> Iterator[Problem]:
         return
     placed = list(_placed(workers))
     problems = list(_names(document, placed, list(stages)))
-    if not problems:  # the order of what does not exist says nothing
+    # Where a worker is broken, or names what does not exist, the order says nothing.
+    if not problems and workers and all(map(_is_readable, workers.values())):
         problems = [*_missing(document, placed, list(stages)), *_costs(document, workers)]
-    yield from problems or _order(document, placed, list(stages))
+        problems = problems or list(_order(document, placed, list(stages)))
+    yield from problems
 
 
 def _placed(workers: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
@@ -118,6 +119,11 @@ def _placed(workers: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         for place, name in enumerate(item) if isinstance(item, list) else ():
             if isinstance(name, str):
                 yield (*path, place), name
+
+
+def _is_readable(item: Any) -> bool:
+    stages = item.get("stages") if isinstance(item, dict) else item
+    return isinstance(stages, list) and all(isinstance(name, str) for name in stages)
 
 
 def _names(
@@ -166,12 +172,9 @@ def _order(
 def _costs(document: Document, workers: dict[str, Any]) -> Iterator[Problem]:
     for worker, item in workers.items():
         costs = item.get("costs_ms") if isinstance(item, dict) else None
-        if not isinstance(costs, dict) or not isinstance(item["stages"], list):
-            continue
-        for name in costs:
+        for name in costs if isinstance(costs, dict) else ():
             if name not in item["stages"]:
                 path = ("workers", worker, "costs_ms", name)
-                text = f"worker {worker!r} does not run {name!r}; it runs " + ", ".join(
-                    map(str, itertools.islice(item["stages"], 32))
-                )
-                yield Problem(document.where(path, key=True), f"{text} ({dotted(path)})")
+                runs = ", ".join(item["stages"])
+                text = f"worker {worker!r} does not run {name!r}; it runs {runs} ({dotted(path)})"
+                yield Problem(document.where(path, key=True), text)
