@@ -77,7 +77,7 @@ Example:
   livesd check demo --set size=320x192
 """
 
-GRAPH_HELP = """Print the stages of a pipeline, and what lies between them.
+GRAPH_HELP = """Print the stages of a pipeline, their workers, and what lies between them.
 
 \b
 Example:
@@ -196,8 +196,10 @@ def check(config: Config, sets: Sets = None, debug: Debug = False) -> None:
     with reported(debug=debug):
         loaded = _load(config, sets)
         from lsd.pipeline.launch import build_runner
+        from lsd.pipeline.placement import check_rate, place
 
         build_runner(loaded)
+        check_rate(loaded, place(loaded))
     typer.echo(f"{config}: ok, {len(loaded.stages)} stages: {', '.join(loaded.stages)}")
 
 
@@ -214,7 +216,17 @@ def graph(
         loaded = _load(config, sets)
         from lsd.pipeline.launch import build_graph
 
-        typer.echo(build_graph(loaded).describe(form, live=loaded.live))
+        built = build_graph(loaded)
+        if loaded.workers is None:
+            typer.echo(built.describe(form, live=loaded.live))
+            return
+        from lsd.pipeline.placement import check_rate, place
+        from lsd.pipeline.placement_drawing import drawn
+
+        placement = place(loaded)
+        devices = {name: each.device or "" for name, each in loaded.workers.items()}
+        typer.echo(drawn(placement, built, devices, form))
+        check_rate(loaded, placement)
 
 
 @app.command(help=SCHEMA_HELP, short_help="Print the JSON schema of pipelines")

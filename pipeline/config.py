@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from lsd.pipeline.config_fields import SIZE_MAX as SIZE_MAX
 from lsd.pipeline.config_fields import SIZE_MIN as SIZE_MIN
 from lsd.pipeline.config_fields import SIZE_STEP as SIZE_STEP
-from lsd.pipeline.config_fields import SizeField, Strict
+from lsd.pipeline.config_fields import SizeField
 from lsd.pipeline.config_problems import dotted, feedback_problems, got, problems_of
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
@@ -32,7 +32,15 @@ from lsd.pipeline.overrides import Override
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import StageOptions
 from lsd.pipeline.registry import Registry
+from lsd.pipeline.strict import StageName, Strict
 from lsd.pipeline.suggest import did_you_mean
+from lsd.pipeline.workers import (
+    SupervisionConfig,
+    Worker,
+    WorkerConfig,
+    WorkerName,
+    worker_problems,
+)
 from lsd.pipeline.yaml_locations import Document, read_yaml
 
 
@@ -64,9 +72,6 @@ def _stage(value: Any, handler: Any, info: ValidationInfo) -> StageOptions:
         raise PydanticCustomError("stage_kind", "{text}", {"text": str(error)}) from error
     # Through JSON: there a list may fill a tuple and text an enum, in strict mode too.
     return options_class.model_validate_json(json.dumps(value), strict=True)
-
-
-StageName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 
 
 class FeedbackConfig(Strict):
@@ -161,6 +166,17 @@ class PipelineConfig(Strict):
     metrics: MetricsConfig | None = Field(
         None, description="Metrics for Prometheus and `livesd top`; without it, none are served"
     )
+    workers: dict[WorkerName, Worker] | None = Field(
+        None,
+        min_length=1,
+        max_length=32,
+        description="Processes by name, each with the stages that it runs: a list, or a mapping "
+        "with 'stages'; every stage once, in order. Without it, one process runs all",
+    )
+    supervision: SupervisionConfig = Field(
+        default_factory=lambda: SupervisionConfig.model_validate({}),
+        description="What is done about a worker that dies, hangs or does not start",
+    )
 
     _document: Document | None = PrivateAttr(None)
 
@@ -206,6 +222,7 @@ def validate(document: Document, registry: Registry) -> PipelineConfig:
     problems += feedback_problems(document)
     if config is not None:
         problems += ladder_problems(config.ladder, config.size, document)
+    problems += worker_problems(document)
     if problems or config is None:
         raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
     config._document = document
@@ -244,11 +261,14 @@ def _fields(document: Document, registry: Registry) -> dict[tuple[str, ...], lis
         (): _names(PipelineConfig),
         ("feedback",): _names(FeedbackConfig),
         ("metrics",): _names(MetricsConfig),
+        ("supervision",): _names(SupervisionConfig),
     }
     data = document.data if isinstance(document.data, dict) else {}
-    ladder, stages = data.get("ladder"), data.get("stages")
+    ladder, stages, workers = (data.get(key) for key in ("ladder", "stages", "workers"))
     for number in range(len(ladder) if isinstance(ladder, list) else 0):
         fields["ladder", str(number)] = _names(RungConfig)
+    for name in workers if isinstance(workers, dict) else ():
+        fields["workers", name] = _names(WorkerConfig)
     for name, item in stages.items() if isinstance(stages, dict) else ():
         kind = item.get("kind", name) if isinstance(item, dict) else name
         if isinstance(kind, str) and kind in registry.kinds():

@@ -48,6 +48,7 @@ def problems_of(error: ValidationError, document: Document, fields: Fields) -> I
         at_key = details["type"] == "extra_forbidden"
         if path and path[-1] == "[key]":  # pydantic's mark for 'the key itself is wrong'
             path, at_key = path[:-1], True
+        path = _worker_path(path, document)
         if details["type"] == "stage_kind":
             path = _kind_path(path, document)
             at_key = path[-1] != "kind"
@@ -89,6 +90,13 @@ def dotted(path: KeyPath) -> str:
 def _kind_path(path: KeyPath, document: Document) -> KeyPath:
     written = (*path, "kind")
     return written if written in document.values else path
+
+
+def _worker_path(path: KeyPath, document: Document) -> KeyPath:
+    """Undo that a worker may be just its list of stages."""
+    if path[:1] == ("workers",) and path[2:3] == ("stages",) and path[:3] not in document.keys:
+        return (*path[:2], *path[3:])
+    return path
 
 
 def _text(details: ErrorDetails, path: KeyPath, fields: Fields) -> str:

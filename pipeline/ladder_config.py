@@ -15,10 +15,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from lsd.pipeline.config_fields import SizeField, Strict
+from lsd.pipeline.config_fields import SizeField
 from lsd.pipeline.config_problems import dotted, got
 from lsd.pipeline.frame import Size
 from lsd.pipeline.ladder import Ladder, RungSpec
+from lsd.pipeline.strict import Strict
 from lsd.pipeline.yaml_locations import Document, KeyPath, Problem
 
 REUSE = "reuse"

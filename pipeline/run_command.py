@@ -26,6 +26,8 @@ def run_pipeline(
 ) -> int:
     """Run a pipeline, and report on it at the end, also when it failed on the way.
 
+    One with `workers` runs in several processes, under a supervisor.
+
     Args:
         config: what to run.
         max_frames: end after that many captured frames.
@@ -39,6 +41,12 @@ def run_pipeline(
     Raises:
         LsdError: it could not start (nothing is reported), or failed.
     """
+    if config.workers is not None:
+        from lsd.pipeline.supervise import supervise
+
+        return supervise(
+            config, max_frames=max_frames, max_duration_s=max_duration_s, as_json=as_json
+        )
     keep_freed_memory()
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     if verbosity >= 0:

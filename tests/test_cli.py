@@ -660,3 +660,21 @@ def test_full_disk_behind_stdout_is_one_line(livesd, monkeypatch, flags):
     result = livesd("run", "p.yaml", *flags)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "stdout: cannot be written (No space left on device)"
+
+
+def test_graph_draws_workers_and_refuses_what_cannot_keep_up(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "rate_hz: 25\nstages: {capture: , diffusion: , memory: , blend: , output: }\n"
+        "feedback: {from: blend, to: [diffusion]}\n"
+        "workers:\n  a: {stages: [capture, diffusion], costs_ms: {diffusion: 50.0}}\n"
+        "  b: [memory, blend, output]\n"
+    )
+    result = CliRunner().invoke(app, ["graph", str(path)])
+    assert result.exit_code == 2
+    assert result.stdout.startswith("[a]\n  capture")
+    assert "p.yaml:4:1: the recurrence cannot make 25 Hz" in result.stderr
+    fine = CliRunner().invoke(app, ["graph", str(path), "--set", "rate_hz=10", "--format", "dot"])
+    assert fine.exit_code == 0
+    assert "subgraph cluster_1" in fine.stdout
+    assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 2

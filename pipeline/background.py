@@ -1,0 +1,171 @@
+"""A supervisor that outlives the command that started it: `livesd up`.
+
+It is a fresh interpreter that loads no stage, and so stays small; what to run comes to it as plain
+JSON in a sealed file, and it answers once, in a pipe: up, or why not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from lsd.pipeline.deployment import Deployment, sealed_file
+from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.process import become
+from lsd.pipeline.run_directory import claim
+from lsd.pipeline.supervisor import Supervisor
+from lsd.pipeline.terminal import EXIT_FAILED
+from lsd.pipeline.worker_life import State
+
+LARGEST_LOG = 8 * 1024 * 1024  # then it becomes NAME.log.1, in the place of the one before
+
+
+def start_background(deployment: Deployment, name: str) -> Path:
+    """Start a supervisor in the background and wait until all its workers are ready.
+
+    Args:
+        deployment: what to run.
+        name: what the run is called.
+
+    Returns:
+        Its log.
+
+    Raises:
+        ConfigError: a run of that name is alive.
+        LsdError: it did not come up; nothing of it is left.
+    """
+    log = log_path(name)
+    told, tell = os.pipe()
+    content = sealed_file("deployment", json.dumps(deployment.to_json()).encode())
+    with os.fdopen(told, "rb") as answer, log.open("ab") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "lsd.pipeline.background", "--name", name),
+                *("--deployment-fd", str(content), "--answer-fd", str(tell), "--log", str(log)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(content, tell, *deployment.fds),
+            start_new_session=True,
+        )
+        os.close(content)
+        os.close(tell)
+        try:
+            text = answer.read()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
+    outcome = json.loads(text) if text else {"error": "the supervisor died", "usage": False}
+    if "error" not in outcome:
+        return log
+    process.wait()
+    if outcome["usage"]:
+        raise ConfigError(outcome["error"])
+    raise LsdError(f"{outcome['error']}; the log: {log}")
+
+
+class Log:
+    """A file of lines, each with the time; a full disk ends no run, and no run fills the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("a", encoding="utf-8", errors="replace")
+
+    def write(self, text: str) -> None:
+        """Add lines."""
+        with contextlib.suppress(OSError):
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._file.writelines(f"{stamp} {line}\n" for line in text.splitlines())
+            self._file.flush()
+            if self._file.tell() > LARGEST_LOG:
+                self._path.replace(f"{self._path}.1")
+                self._file.close()
+                self._file = self._path.open("a", encoding="utf-8", errors="replace")
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def log_path(name: str) -> Path:
+    """Return where the run `name` logs; the folder is made.
+
+    Raises:
+        LsdError: it cannot be made.
+    """
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    folder = Path(state) / "livesd"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LsdError(f"{folder}: cannot be made: {error.strerror}; set XDG_STATE_HOME") from error
+    return folder / f"{name}.log"
+
+
+def main() -> int:
+    """Supervise; the other side of `start_background`."""
+    parser = argparse.ArgumentParser(prog="livesd-supervisor")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--deployment-fd", type=int, required=True)
+    parser.add_argument("--answer-fd", type=int, required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    options = parser.parse_args()
+    become(f"livesd-supervisor {options.name}")
+    with os.fdopen(options.answer_fd, "w") as answer, os.fdopen(options.deployment_fd) as file:
+        os.set_inheritable(options.answer_fd, False)
+        try:
+            return _supervise(options.name, json.load(file), options.log, answer)
+        except LsdError as error:
+            _answer(answer, {"error": str(error), "usage": isinstance(error, ConfigError)})
+            return EXIT_FAILED
+
+
+def _supervise(name: str, plain: dict[str, Any], log: Path, answer: TextIO) -> int:
+    deployment = Deployment.from_json(plain)
+    with contextlib.ExitStack() as stack:
+        directory = claim(name)
+        stack.callback(directory.remove)
+        lines = Log(log)
+        stack.callback(lines.close)
+        supervisor = Supervisor(
+            name,
+            deployment.specs,
+            deployment.policy,
+            emit=lines.write,
+            directory=directory,
+            on_settled=lambda is_up: _answer(answer, {} if is_up else _failure(supervisor)),
+        )
+        code = supervisor.run()
+        lines.write(f"{name}: over, exit code {code}")
+    return code
+
+
+def _failure(supervisor: Supervisor) -> dict[str, Any]:
+    """Say why a run did not come up."""
+    for worker in supervisor.workers:
+        if worker.life.state is State.FAILED:
+            last = worker.post_mortem.stderr[-1:] if worker.post_mortem else ()
+            text = ": ".join((worker.spec.name, worker.life.cause or "failed", *last))
+            return {"error": f"{supervisor.name}: worker {text}", "usage": False}
+    return {"error": f"{supervisor.name}: ended before all workers were ready", "usage": False}
+
+
+def _answer(answer: TextIO, outcome: dict[str, Any]) -> None:
+    if not answer.closed:
+        with contextlib.suppress(OSError):  # who asked has gone
+            json.dump(outcome, answer)
+            answer.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""What a supervisor runs, in plain data: it can be handed to another process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lsd.pipeline.worker_process import WorkerSpec
+from lsd.pipeline.workers import SupervisionConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a supervisor needs to know, and all of it plain.
+
+    Attributes:
+        name: what reports call it.
+        specs: the workers, in the order of their stages.
+        policy: what is done about failures.
+    """
+
+    name: str
+    specs: Sequence[WorkerSpec]
+    policy: SupervisionConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for another process, which must inherit the open files that it names."""
+        return {
+            "name": self.name,
+            "specs": [asdict(spec) for spec in self.specs],
+            "policy": self.policy.model_dump(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Deployment:
+        """Read what `to_json` returned."""
+        specs = [WorkerSpec(**spec) for spec in data["specs"]]
+        return cls(data["name"], specs, SupervisionConfig.model_validate(data["policy"]))
+
+    @property
+    def fds(self) -> set[int]:
+        """The open files that the workers inherit."""
+        return {fd for spec in self.specs for fd in (*spec.fds.values(), *spec.kept_fds)}
+
+
+def sealed_file(name: str, content: bytes) -> int:
+    """Return an open file in memory that holds `content`, and that nobody can change."""
+    fd = os.memfd_create(f"livesd-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd

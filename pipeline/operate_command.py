@@ -1,0 +1,163 @@
+"""The commands `livesd up`, `livesd status` and `livesd down`.
+
+`livesd --help` imports this module, so that everything heavy is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.terminal import print_json, print_rows, reported, say
+
+if TYPE_CHECKING:
+    from lsd.pipeline.run_directory import RunDirectory
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
+
+# Longer than a supervisor takes to end the most stubborn worker: stop, SIGTERM, SIGKILL.
+_DOWN_S = 20.0
+
+
+def up(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A YAML file with workers, or a bundled one")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the run is called; default: the YAML's")
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change any value; again for more"),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Start a pipeline's workers in the background, under a supervisor.
+
+    \b
+    Example:
+      livesd up my.yaml
+      livesd up my.yaml --name second --set stages.diffusion.prompt=ink
+      livesd status
+      livesd down second
+
+    Returns when every worker is ready. The supervisor starts workers again that crash or hang, as
+    `supervision:` in the YAML says; it logs to ~/.local/state/livesd/NAME.log.
+    """
+    with reported(debug=debug):
+        from lsd.pipeline.background import start_background
+        from lsd.pipeline.config import load_config
+        from lsd.pipeline.deploy import deploy
+        from lsd.pipeline.overrides import SetPath
+        from lsd.pipeline.run_directory import checked_name, find_runs, name_for
+
+        if name is not None:
+            checked_name(name)
+        loaded = load_config(config, [SetPath(text) for text in sets or []])
+        called = name or name_for(loaded.name)
+        if called in {run.name for run in find_runs()}:  # before anything is started for it
+            raise ConfigError(
+                f"{called} runs already; end it with: livesd down {called}, or give this one "
+                "another name: --name NAME"
+            )
+        log = start_background(deploy(loaded), called)
+        say(f"{called} is up: livesd status, livesd down {called}; its log is {log}")
+
+
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this run; default: all")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show what runs under a supervisor, and how it is.
+
+    \b
+    Example:
+      livesd status
+      livesd status demo --json | jq .runs[0].workers
+
+    A row a worker: its state, process, pictures a second, latency (p50), restarts, rung, and since
+    when it is in that state. What the states mean: docs/operations.md.
+    """
+    with reported(debug=debug):
+        from lsd.pipeline.status_socket import ask_status
+        from lsd.pipeline.worker_rows import worker_rows
+
+        runs = []
+        for run in _runs(name):
+            try:
+                runs.append(ask_status(run.status_socket))
+            except LsdError as error:  # it may just have ended
+                say(str(error))
+        if as_json:
+            print_json({"runs": runs})
+        elif runs:
+            print_rows([row for each in runs for row in worker_rows(each)])
+        else:
+            say("nothing runs; start something with: livesd up CONFIG")
+
+
+def down(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The run; may be left out if only one is")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """End a pipeline that `livesd up` started.
+
+    \b
+    Example:
+      livesd down
+      livesd down second
+
+    Its workers finish the frames on their way and close their files; one that does not within
+    13 s is killed.
+    """
+    with reported(debug=debug):
+        runs = _runs(name)
+        if not runs:
+            say("nothing runs")
+            return
+        if len(runs) > 1:
+            names = ", ".join(run.name for run in runs)
+            raise ConfigError(f"several run: {names}; say which one: livesd down NAME")
+        _end(runs[0])
+        say(f"{runs[0].name} is down")
+
+
+def _runs(name: str | None) -> list[RunDirectory]:
+    from lsd.pipeline.run_directory import find_runs
+    from lsd.pipeline.suggest import did_you_mean
+
+    runs = find_runs()
+    if name is None:
+        return runs
+    found = [run for run in runs if run.name == name]
+    if not found:
+        hint = did_you_mean(name, [run.name for run in runs], "these run:")
+        raise ConfigError(f"no run is called {name!r}; {hint if runs else 'nothing runs'}")
+    return found
+
+
+def _end(run: RunDirectory) -> None:
+    try:
+        supervisor = os.pidfd_open(run.pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(supervisor, signal.SIGTERM)
+        ended, _, _ = select.select([supervisor], [], [], _DOWN_S)
+    finally:
+        os.close(supervisor)
+    if not ended:
+        raise LsdError(
+            f"{run.name}: the supervisor (pid {run.pid}) does not end; kill -9 {run.pid} takes its "
+            "workers with it"
+        )

@@ -1,0 +1,223 @@
+"""Starts a pipeline's workers, watches them, starts them again, and ends them.
+
+One loop waits for everything: what a worker says or prints, its end (a pidfd), signals, who asks
+for the status, and the next deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lsd.pipeline.run_directory import RunDirectory
+from lsd.pipeline.status_socket import StatusServer
+from lsd.pipeline.supervised import Supervised
+from lsd.pipeline.terminal import EXIT_FAILED, EXIT_INTERRUPTED
+from lsd.pipeline.worker_life import State
+from lsd.pipeline.worker_process import Output, WorkerProcess, WorkerSpec
+from lsd.pipeline.workers import SupervisionConfig
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Supervisor:
+    """A run of several workers; `run` must be called in the main thread.
+
+    Args:
+        name: what reports call the run.
+        specs: the workers, in the order of their stages.
+        policy: what is done about failures.
+        emit: prints a line for people.
+        directory: where others find the run; None: nowhere.
+        on_settled: called once: every worker has become ready (True), or the run failed before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        specs: Sequence[WorkerSpec],
+        policy: SupervisionConfig,
+        *,
+        emit: Callable[[str], None],
+        directory: RunDirectory | None = None,
+        on_settled: Callable[[bool], None] = lambda is_up: None,
+    ) -> None:
+        self.name = name
+        self._emit = emit
+        self._directory = directory
+        self._on_settled: Callable[[bool], None] | None = on_settled
+        self._selector = selectors.DefaultSelector()
+        self._started_ns = time.monotonic_ns()
+        self._interrupts = 0
+        self._is_stopping = self._was_interrupted = False
+        self.workers = [
+            Supervised(spec, policy, emit, self._watch, self._tell_others) for spec in specs
+        ]
+
+    def run(self) -> int:
+        """Run until every worker has ended.
+
+        Returns:
+            0; 1 when a worker has failed for good; 130 when a Ctrl-C ended the run.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._selector.close)
+            stack.enter_context(self._signals())
+            if self._directory is not None:
+                server = StatusServer(self._directory.status_socket, self._selector, self.status)
+                stack.callback(server.close)
+            try:
+                while not self._step():
+                    pass
+            finally:
+                self._end_all()
+        if any(worker.life.state is State.FAILED for worker in self.workers):
+            return EXIT_FAILED
+        return EXIT_INTERRUPTED if self._was_interrupted else 0
+
+    def stop(self) -> None:
+        """Have every worker finish what it has, and end."""
+        self._is_stopping = True
+        for worker in self.workers:
+            worker.stop()
+
+    def status(self) -> dict[str, Any]:
+        """Return how the run is going, as plain JSON."""
+        return {
+            "name": self.name,
+            "pid": os.getpid(),
+            "up_s": round((time.monotonic_ns() - self._started_ns) / 1e9, 3),
+            "state": self._state(),
+            "workers": {worker.spec.name: worker.to_json() for worker in self.workers},
+        }
+
+    def _step(self) -> bool:
+        """Wait for the next thing to happen, and deal with it; True when all is over."""
+        for worker in self.workers:
+            worker.tick()
+        self._settle()
+        if not self._is_stopping and self._should_stop():
+            self.stop()
+        if all(worker.life.is_over for worker in self.workers):
+            return True
+        for key, _ in self._selector.select(self._wait_s()):
+            # What came before in this round may have closed what this key is of.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data()
+        return False
+
+    def _should_stop(self) -> bool:
+        """Whether frames can never again come through from end to end."""
+        # The last worker takes all that the others make; when it has ended, they have no reader.
+        failed = next((w for w in self.workers if w.life.state is State.FAILED), None)
+        if failed is not None:
+            self._emit(f"{self.name}: {failed.spec.name} has failed for good; ending the others")
+        return failed is not None or self.workers[-1].life.is_over
+
+    def _settle(self) -> None:
+        if self._on_settled is None:
+            return
+        states = {worker.life.state for worker in self.workers}
+        if self._is_stopping or State.FAILED in states:
+            tell, self._on_settled = self._on_settled, None
+            tell(False)
+        elif not states & {State.STARTING, State.RESTARTING}:
+            tell, self._on_settled = self._on_settled, None
+            tell(True)
+
+    def _wait_s(self) -> float | None:
+        due = [worker.life.due_ns for worker in self.workers]
+        known = [each for each in due if each is not None]
+        return max(0.0, (min(known) - time.monotonic_ns()) / 1e9) if known else None
+
+    def _state(self) -> str:
+        states = [worker.life.state for worker in self.workers]
+        for state in (State.FAILED, State.RESTARTING, State.DEGRADED, State.STARTING):
+            if state in states:
+                return str(state)
+        if self._is_stopping:
+            return str(State.ENDING)
+        return str(State.RUNNING if State.RUNNING in states else states[-1])
+
+    def _watch(self, worker: Supervised, process: WorkerProcess) -> None:
+        """Have the loop notice what a new process does."""
+        read = selectors.EVENT_READ
+        self._selector.register(process.pidfd, read, lambda: self._exited(worker, process))
+        self._selector.register(
+            process.control.fileno(), read, lambda: self._hear(worker, process.control.fileno())
+        )
+        for output in process.outputs:
+            self._selector.register(output.pipe, read, self._reader(worker, output))
+        for other in self.workers:
+            if other.is_away and other is not worker:
+                process.send("peer_lost", worker=other.spec.name)
+            elif other.life.state is State.ENDED:
+                process.send("peer_ended", worker=other.spec.name)
+
+    def _reader(self, worker: Supervised, output: Output) -> Callable[[], None]:
+        def read() -> None:
+            lines, is_open = output.read()
+            worker.forward(lines)
+            if not is_open:
+                self._selector.unregister(output.pipe)
+
+        return read
+
+    def _hear(self, worker: Supervised, control: int) -> None:
+        if not worker.hear():
+            self._selector.unregister(control)  # its end will tell, or its missing heartbeat
+
+    def _exited(self, worker: Supervised, process: WorkerProcess) -> None:
+        fds = [process.pidfd, process.control.fileno()]
+        for fd in [*fds, *(output.pipe.fileno() for output in process.outputs)]:
+            with contextlib.suppress(KeyError):  # hung up before
+                self._selector.unregister(fd)
+        worker.exited()
+
+    def _tell_others(self, kind: str, name: str) -> None:
+        for worker in self.workers:
+            if worker.spec.name != name:
+                worker.tell(kind, name)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Have the loop wake up for signals, inside the block."""
+        woken, wake = socket.socketpair()
+        with woken, wake:
+            woken.setblocking(False)
+            wake.setblocking(False)
+            handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+            old_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+            self._selector.register(woken, selectors.EVENT_READ, lambda: self._obey(woken))
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(old_fd)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+
+    def _obey(self, woken: socket.socket) -> None:
+        numbers = [number for number in woken.recv(64) if number in _SIGNALS]
+        for number in numbers:
+            self._interrupts += 1
+            self._was_interrupted |= number == signal.SIGINT
+            if self._interrupts == 1:
+                self._emit(f"{self.name}: stopping; once more to give up what is on its way")
+                self.stop()
+            else:
+                self._is_stopping = True
+                for worker in self.workers:
+                    worker.kill()
+
+    def _end_all(self) -> None:
+        """Leave no process behind, whatever has happened to the loop."""
+        for worker in self.workers:
+            if worker.process is not None:
+                worker.kill()
+                worker.exited()  # waits for the kernel, not for the worker

@@ -1,0 +1,49 @@
+"""The workers of a run as rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def worker_rows(status: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a row a worker.
+
+    Args:
+        status: what `Supervisor.status` says.
+    """
+    return [
+        {
+            "run": str(status["name"]),
+            "worker": name,
+            "state": worker["state"],
+            "pid": _cell(worker["pid"]),
+            "fps": _cell(worker["status"].get("fps")),
+            "latency ms": _cell(worker["status"].get("latency_p50_ms")),
+            "restarts": str(worker["restarts"]),
+            "rung": _cell(worker["status"].get("rung")),
+            "since": age(worker["since_s"]),
+        }
+        for name, worker in status["workers"].items()
+    ]
+
+
+def age(seconds: float) -> str:
+    """Write a time span as one reads it.
+
+    >>> age(7.4), age(150), age(9000), age(200_000)
+    ('7 s', '2 m 30 s', '2 h 30 m', '2 d 7 h')
+    """
+    whole = int(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86_400
+    if days:
+        return f"{days} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes % 60} m"
+    return f"{minutes} m {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
