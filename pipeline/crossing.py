@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.frame import FrameSpec
@@ -18,6 +19,12 @@ from lsd.pipeline.session import Flight
 _LOOK_S = 0.1
 
 Told = Callable[[str], None]
+
+
+class Presence(Sender[Flight], Protocol):
+    """An end that knows whether somebody is at the other one."""
+
+    def peer_age_s(self) -> float | None: ...
 
 
 class FlightCodec:
@@ -46,16 +53,20 @@ class Arriving:
     It outlives the process at the other end: what its successor sends comes here as well.
 
     Args:
-        link: to that process; whoever made it closes it.
+        attach: opens the link to that process; called when the first frame is asked for, since
+            whoever is there may be sent some.
         told: is told when the other process has died.
     """
 
-    def __init__(self, link: Receiver[Flight], told: Told) -> None:
-        self._link, self._told = link, told
+    def __init__(self, attach: Callable[[], Receiver[Flight]], told: Told) -> None:
+        self._attach, self._told = attach, told
+        self._link: Receiver[Flight] | None = None
         self._closed = threading.Event()
 
     def get(self, timeout_s: float | None = None) -> Flight:
         """Take the oldest frame; see `Link.get`."""
+        if self._link is None:
+            self._link = self._attach()
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             if self._closed.is_set():
@@ -73,22 +84,33 @@ class Arriving:
         """Take nothing more; any thread may."""
         self._closed.set()
 
+    def leave(self) -> None:
+        """Leave the link in order, at the end of the stream, when no thread uses it any more."""
+        if self._link is not None:
+            self._link.close()
+
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""
-        return self._link.stats()
+        return LinkStats(0, 0, 0, 0) if self._link is None else self._link.stats()
 
 
 class Leaving:
     """The end of a link that leads to another process; it too outlives the one there.
 
     Args:
-        link: to that process; whoever made it closes it.
+        link: to that process.
         told: is told when the other process has died.
     """
 
-    def __init__(self, link: Sender[Flight], told: Told) -> None:
+    def __init__(self, link: Presence, told: Told) -> None:
         self._link, self._told = link, told
         self._closed = threading.Event()
+
+    def wait_for_peer(self, stopping: threading.Event) -> None:
+        """Wait until somebody is there to take frames, who has all his stages open."""
+        while self._link.peer_age_s() is None and not self._closed.is_set():
+            if stopping.wait(_LOOK_S / 10):
+                return
 
     def put(self, item: Flight) -> Flight | None:
         """Hand a frame over, and wait for room; return one that was lost for it, or None."""
@@ -103,6 +125,10 @@ class Leaving:
     def close(self) -> None:
         """Put nothing more; any thread may."""
         self._closed.set()
+
+    def leave(self) -> None:
+        """Say that the stream has ended; no thread puts anything any more."""
+        self._link.close()
 
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""

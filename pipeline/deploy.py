@@ -13,12 +13,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.deployment import Deployment, sealed_file
-from lsd.pipeline.errors import ConfigError
-from lsd.pipeline.placement import check_rate, place
+from lsd.pipeline.errors import ConfigError, GraphError
+from lsd.pipeline.placement import Placement, check_rate, place
+from lsd.pipeline.wiring import wired
 from lsd.pipeline.worker_process import WorkerSpec
 
 PROGRAM = "lsd.pipeline.worker"
@@ -27,19 +28,18 @@ PROGRAM = "lsd.pipeline.worker"
 def deploy(
     config: PipelineConfig,
     *,
-    fds: Mapping[str, Mapping[str, int]] | None = None,
     arguments: Sequence[str] = (),
 ) -> Deployment:
     """Work out how the workers of `config` are started.
 
     Args:
         config: a validated pipeline with `workers`.
-        fds: worker -> ring -> the open file that is handed down to it.
         arguments: what else each worker is told.
 
     Raises:
         ConfigError: there are no workers, no program for them, or not those cores.
-        GraphError: the recurrence cannot make the rate.
+        GraphError: the recurrence cannot make the rate, or leads through several workers.
+        LsdError: there is not enough memory for the links.
     """
     if config.workers is None:
         raise ConfigError(
@@ -48,15 +48,17 @@ def deploy(
         )
     placement = place(config)
     check_rate(config, placement)
+    _refuse_split(config, placement)
     check_program(config)
     _check_cores(config)
     file = sealed_file("config", config.model_dump_json(by_alias=True).encode())
+    fds = wired(config, placement)
     command = [sys.executable, "-m", PROGRAM]
     specs = [
         WorkerSpec(
             name,
             [*command, name, "--config", f"/dev/fd/{file}", *arguments],
-            fds=dict((fds or {}).get(name, {})),
+            fds=fds[name],
             kept_fds=(file,),
             env=worker.env,
             cores=worker.cores,
@@ -64,7 +66,8 @@ def deploy(
         )
         for name, worker in config.workers.items()
     ]
-    return Deployment(config.name, specs, config.supervision)
+    budget_ms = config.latency_ms if config.live else None
+    return Deployment(config.name, specs, config.supervision, budget_ms)
 
 
 def check_program(config: PipelineConfig) -> None:
@@ -73,6 +76,18 @@ def check_program(config: PipelineConfig) -> None:
         raise ConfigError(
             f"{config.where('workers')}: this livesd has no program for workers ({PROGRAM}); "
             "remove 'workers:' to run all stages in one process, or install one that has it"
+        )
+
+
+def _refuse_split(config: PipelineConfig, placement: Placement) -> None:
+    """Refuse a recurrence that leads through several workers: no link carries it back yet."""
+    if placement.is_split:
+        loop = placement.loop
+        assert loop is not None
+        names = ", ".join(name for name, _ in loop.stages)
+        raise GraphError(
+            f"{config.where('workers')}: the recurrence would lead through several workers "
+            f"({loop}), and no link brings the last output back yet; put {names} into one worker"
         )
 
 

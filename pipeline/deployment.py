@@ -20,11 +20,13 @@ class Deployment:
         name: what reports call it.
         specs: the workers, in the order of their stages.
         policy: what is done about failures.
+        budget_ms: from capture to the outputs; None: file to file.
     """
 
     name: str
     specs: Sequence[WorkerSpec]
     policy: SupervisionConfig
+    budget_ms: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it for another process, which must inherit the open files that it names."""
@@ -32,13 +34,15 @@ class Deployment:
             "name": self.name,
             "specs": [asdict(spec) for spec in self.specs],
             "policy": self.policy.model_dump(),
+            "budget_ms": self.budget_ms,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Deployment:
         """Read what `to_json` returned."""
         specs = [WorkerSpec(**spec) for spec in data["specs"]]
-        return cls(data["name"], specs, SupervisionConfig.model_validate(data["policy"]))
+        policy = SupervisionConfig.model_validate(data["policy"])
+        return cls(data["name"], specs, policy, data["budget_ms"])
 
     @property
     def fds(self) -> set[int]:

@@ -48,6 +48,8 @@ class CaptureLoop:
         """Read until the source or the run ends; closes the link behind it."""
         session = self._session
         try:
+            if session.part.outgoing is not None:
+                session.part.outgoing.wait_for_peer(session.stopping)
             while not (session.stopping.is_set() or self._is_full() or session.is_time_up()):
                 start_ns = session.clock.now_ns()
                 captured = session.graph.source.read()
@@ -147,6 +149,8 @@ class ComputeLoop:
         """Work until the link before is drained; closes the link behind it."""
         session = self._session
         try:
+            if session.part.outgoing is not None:  # who is in front of us waits in turn
+                session.part.outgoing.wait_for_peer(session.killed)
             while not session.killed.is_set():
                 waiting = session.at_compute.get()
                 session.record_depth(INBOX)

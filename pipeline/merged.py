@@ -85,6 +85,7 @@ def merge(
         gap=_percentiles(last.get("gap_ms"), emitted),
         overhead=_percentiles(last.get("overhead_ms"), emitted),
         read=_percentiles(first.get("read_ms"), captured),
+        lateness=_percentiles(last.get("lateness_ms"), emitted),
         stages={name: _stage(worker.report, name) for worker in workers for name in worker.stages},
         facts=facts,
         device=", ".join(dict.fromkeys(str(r["device"]) for r in reports if "device" in r)),
@@ -122,5 +123,6 @@ def _stage(report: Mapping[str, Any], name: str) -> StageReport:
 
 def _percentiles(found: Mapping[str, float | None] | None, count: int) -> Percentiles:
     if not found:
-        return Percentiles(0, None, None, None, None)
-    return Percentiles(count, found["p50"], found["p95"], found["p99"], found.get("max"))
+        return Percentiles(0, None, None, None, None, None, 0, 0.0)
+    p50, p95, p99, p999, most = (found.get(q) for q in ("p50", "p95", "p99", "p99.9", "max"))
+    return Percentiles(count, p50, p95, p99, p999, most, count, 0.0)

@@ -202,7 +202,7 @@ def _link(
     is_cut, is_first, is_last = home[source] != home[target], at == 0, at == len(stages) - 2
     kind: Kind = "shm" if is_cut else "inproc" if is_first or is_last else "call"
     policy: Policy | None = None if kind == "call" else "block"
-    if is_first and config.live:
+    if is_first and config.live and not is_cut:  # else it drops before the capture's own work
         policy = "drop_oldest"
     capacity = 0 if policy is None else 1 if config.live else 4
     return PlacedLink(source, target, home[source], home[target], kind, policy, capacity)

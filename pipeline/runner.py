@@ -352,7 +352,7 @@ class Runner:
                 if thread in self._threads:
                     self._threads[thread].join()
                 for stage in stages:
-                    if stage in self._stages:
+                    if stage.name in self._session.part.stages:
                         self._close(stage)
         finally:
             sys.setswitchinterval(self._switch_interval_s)
@@ -375,7 +375,7 @@ class Runner:
     def _expected(self) -> int | None:
         """Return the frames to come in all: the source's count and the user's limit."""
         source = self._graph.source
-        is_here = source in self._stages
+        is_here = self._session.part.incoming is None
         known = source.expected_frames() if is_here and isinstance(source, Counted) else None
         limit = self._session.settings.max_frames
         return min((count for count in (known, limit) if count is not None), default=None)

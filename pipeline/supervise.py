@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from typing import Any
 
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.deploy import deploy
 from lsd.pipeline.deployment import Deployment
+from lsd.pipeline.lineage import Lineage
+from lsd.pipeline.merged import Told, merge
+from lsd.pipeline.report import Report, render_table
 from lsd.pipeline.run_directory import claim, name_for
 from lsd.pipeline.supervisor import Supervisor
-from lsd.pipeline.terminal import print_json, print_rows, say
+from lsd.pipeline.terminal import print_json, print_rows, rendered, say, tell
+from lsd.pipeline.wiring import LINEAGE
 from lsd.pipeline.worker_rows import worker_rows
 
 
@@ -21,7 +25,6 @@ def supervise(
     max_frames: int | None = None,
     max_duration_s: float | None = None,
     as_json: bool = False,
-    fds: Mapping[str, Mapping[str, int]] | None = None,
 ) -> int:
     """Run `config` in its workers, and report on them at the end.
 
@@ -30,7 +33,6 @@ def supervise(
         max_frames: end after that many captured frames; the source's worker sees to it.
         max_duration_s: end after that long; likewise.
         as_json: the report goes to stdout as one line of JSON instead of a table.
-        fds: worker -> ring -> the open file that is handed down to it.
 
     Returns:
         The exit code: 0, also when workers crashed and came back; 1 when one failed for good; 130
@@ -41,7 +43,7 @@ def supervise(
     """
     arguments = [] if max_frames is None else ["--frames", str(max_frames)]
     arguments += [] if max_duration_s is None else ["--duration", f"{max_duration_s}s"]
-    return run_deployment(deploy(config, fds=fds, arguments=arguments), as_json=as_json)
+    return run_deployment(deploy(config, arguments=arguments), as_json=as_json)
 
 
 def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
@@ -55,8 +57,23 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         )
         code = supervisor.run()
     status = supervisor.status()
+    report = _merged(deployment, status)
+    table = rendered(render_table(report), to_stderr=as_json)
+    (say if as_json else tell)(table)
     if as_json:
-        print_json({"name": status["name"], "workers": status["workers"]})
+        print_json({"name": status["name"], **report.to_json(), "workers": status["workers"]})
     else:
         print_rows(worker_rows(status))
     return code
+
+
+def _merged(deployment: Deployment, status: dict[str, Any]) -> Report:
+    """Put together what the workers have told, and what their pages say of the frames."""
+    source, *_, sink = (Lineage(spec.fds[LINEAGE]) for spec in deployment.specs)
+    told = [
+        Told(worker["stages"], worker.pop("report"), worker["restarts"])
+        for worker in status["workers"].values()
+    ]
+    return merge(
+        told, captured=source.captured, emitted=sink.emitted, budget_ms=deployment.budget_ms
+    )

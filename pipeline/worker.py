@@ -13,12 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.control import Control
 from lsd.pipeline.errors import ConfigError, LsdError
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
+from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, RING
 
 if TYPE_CHECKING:
     from lsd.pipeline.config import PipelineConfig
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from lsd.pipeline.runner import Runner
 
 _BEAT_S = 0.1
-RING = ("memory", "filled", "freed")  # the descriptors of a ring, in its order
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--fd", action="append", default=[], metavar="NAME=N")
     parser.add_argument("--frames", type=int)
-    parser.add_argument("--duration-s", type=float)
+    parser.add_argument("--duration", type=lambda text: float(text.removesuffix("s")))
     found = parser.parse_args(argv)
     fds = dict(text.split("=", 1) for text in found.fd)
     return Arguments(
@@ -99,16 +100,20 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
         control=found.control_fd,
         fds={name: int(number) for name, number in fds.items()},
         max_frames=found.frames,
-        max_duration_s=found.duration_s,
+        max_duration_s=found.duration,
     )
 
 
 def _runner(given: Arguments, control: Control, closing: ExitStack) -> Runner:
+    import torch
+
     from lsd.pipeline.allocator import keep_freed_memory
     from lsd.pipeline.config import load_config
     from lsd.pipeline.launch import build_graph, build_runner
 
     keep_freed_memory()
+    # Threads that spin for work which a worker has little of steal from the others'.
+    torch.set_num_threads(1)
     config = load_config(given.config)
     worker = (config.workers or {}).get(given.name)
     if worker is None:
@@ -150,19 +155,18 @@ def _part(
     ring = given.ring("in")
     if ring is not None:
         codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
-        reader = RingReader(ring, config.name, codec)
-        closing.callback(reader.close)
-        incoming = Arriving(reader, told)
+        attach = partial(RingReader, ring, config.name, codec)
+        incoming = Arriving(attach, told)
+        closing.callback(incoming.leave)
     ring = given.ring("out")
     if ring is not None:
         codec = FlightCodec(config.name, named[stages[-1]].returns, snapshots)
-        writer = RingWriter(ring, config.name, codec)
-        closing.callback(writer.close)
-        outgoing = Leaving(writer, told)
-    if "checkpoint" in given.fds:
-        checkpoint = Checkpoint(given.fds["checkpoint"], config.size, snapshots)
-    if "lineage" in given.fds:
-        lineage = Lineage(given.fds["lineage"])
+        outgoing = Leaving(RingWriter(ring, config.name, codec), told)
+        closing.callback(outgoing.leave)
+    if CHECKPOINT in given.fds:
+        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots)
+    if LINEAGE in given.fds:
+        lineage = Lineage(given.fds[LINEAGE])
         lineage.born()
     return Part(frozenset(stages), incoming, outgoing, checkpoint, lineage)
 

@@ -77,10 +77,6 @@ class SupervisionConfig(Strict):
     start_timeout_s: float = Field(
         120.0, ge=0.1, le=3600, description="A worker must be ready so soon after its start"
     )
-    on_missing: Literal["hold", "passthrough"] = Field(
-        "hold",
-        description="While a worker is away: hold shows the last picture, passthrough the input",
-    )
 
 
 def _listed(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import pytest
@@ -64,21 +65,21 @@ def run_parts(config, parts):
             incoming = outgoing = None
             if number > 0:
                 made, spec = rings[number - 1]
-                reader = RingReader(made, "demo", FlightCodec("demo", spec, snapshots))
-                stack.callback(reader.close)
-                incoming = Arriving(reader, told.append)
+                codec = FlightCodec("demo", spec, snapshots)
+                incoming = Arriving(partial(RingReader, made, "demo", codec), told.append)
+                stack.callback(incoming.leave)
             if number < len(parts) - 1:
                 made, spec = rings[number]
-                writer = RingWriter(made, "demo", FlightCodec("demo", spec, snapshots))
-                outgoing = Leaving(writer, told.append)
+                codec = FlightCodec("demo", spec, snapshots)
+                outgoing = Leaving(RingWriter(made, "demo", codec), told.append)
             runner = build_runner(config, part=Part(frozenset(part), incoming, outgoing))
-            runners.append((runner, None if outgoing is None else writer))
+            runners.append((runner, outgoing))
         for runner, _ in runners:
             runner.start()
-        for runner, writer in runners:
+        for runner, outgoing in runners:
             assert runner.wait(60)
-            if writer is not None:
-                writer.close()  # the end of the stream
+            if outgoing is not None:
+                outgoing.leave()  # the end of the stream
     assert told == []
     return [runner.report() for runner, _ in runners]
 
@@ -192,6 +193,9 @@ class Handed:
 
     def put(self, item):
         self.put_there.append(item)
+
+    def wait_for_peer(self, stopping):
+        pass
 
     def close(self):
         self.closed.set()
