@@ -8,7 +8,6 @@ import signal
 import pytest
 from supervised_runs import (
     await_that,
-    children_of,
     deployment,
     finished,
     foreground,
@@ -18,6 +17,8 @@ from supervised_runs import (
 )
 
 from lsd.pipeline.deployment import sealed_file
+from lsd.pipeline.run_directory import find_runs
+from lsd.pipeline.status_socket import ask_status
 
 pytestmark = pytest.mark.slow
 
@@ -172,8 +173,6 @@ def test_a_supervisor_that_is_killed_takes_its_workers_with_it(runtime):
     process.kill()
     process.communicate()
     await_that(lambda: not any(map(is_alive, workers)), "the end of the workers")
-    from lsd.pipeline.run_directory import find_runs
-
     assert len(list(runtime.iterdir())) == 1
     assert find_runs() == [], "what a dead supervisor left is found to be dead"
 
@@ -268,12 +267,13 @@ def test_always_restarts_one_that_ended_until_the_limit():
 
 
 def await_worker(supervisor: int, name: str) -> int:
-    """Return the pid of a worker that has joined."""
+    """Return the pid of a worker that runs."""
 
     def find():
-        return next(
-            (pid for pid in children_of(supervisor) if titles([pid]) == {f"livesd-worker {name}"}),
-            None,
-        )
+        for run in find_runs():
+            if run.pid == supervisor and run.status_socket.exists():
+                worker = ask_status(run.status_socket)["workers"][name]
+                return worker["pid"] if worker["state"] == "running" else None
+        return None
 
     return await_that(find, f"worker {name}")
