@@ -46,6 +46,11 @@ def deploy(
             f"{config.where()}: there are no 'workers:', and only workers can be supervised; "
             "`livesd run` runs it in one process"
         )
+    if sys.platform != "linux":
+        raise ConfigError(
+            f"{config.where('workers')}: workers need Linux (memory files, pidfds); remove "
+            "'workers:' to run all stages in one process"
+        )
     placement = place(config)
     check_rate(config, placement)
     _refuse_split(config, placement)

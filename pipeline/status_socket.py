@@ -24,6 +24,9 @@ class StatusServer:
         path: where the socket is made; its folder is open to its owner only.
         selector: the loop's; its keys' data are called when they are due.
         status: what is told.
+
+    Raises:
+        LsdError: the socket cannot be made.
     """
 
     def __init__(
@@ -34,9 +37,13 @@ class StatusServer:
         self._clients: dict[socket.socket, bytes] = {}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.setblocking(False)
-        with _short(path) as name:
-            self._listener.bind(name)
-        self._listener.listen(_MOST_CLIENTS)
+        try:
+            with _short(path) as name:
+                self._listener.bind(name)
+            self._listener.listen(_MOST_CLIENTS)
+        except OSError as error:
+            self._listener.close()
+            raise LsdError(f"{path}: cannot be made: {error.strerror}") from error
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:

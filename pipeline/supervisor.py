@@ -192,7 +192,11 @@ class Supervisor:
         with woken, wake:
             woken.setblocking(False)
             wake.setblocking(False)
-            handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+            handlers = {
+                number: signal.signal(number, lambda *_: None)
+                for number in _SIGNALS
+                if signal.getsignal(number) is not signal.SIG_IGN  # nohup's SIGHUP
+            }
             old_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
             self._selector.register(woken, selectors.EVENT_READ, lambda: self._obey(woken))
             try:

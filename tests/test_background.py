@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -64,6 +66,14 @@ def test_up_status_down(home):
     assert list(home.iterdir()) == []
     assert "[eye] got stop" in log.read_text()
     assert livesd("status").stderr == "nothing runs; start something with: livesd up CONFIG\n"
+
+
+def test_a_supervisor_loads_nothing_heavy():
+    program = (
+        "import sys, lsd.pipeline.background; "
+        "assert not {'torch', 'numpy', 'cv2', 'av'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import signal
 import pytest
 from supervised_runs import (
     await_that,
-    children_of,
     deployment,
     finished,
     foreground,
@@ -18,6 +17,8 @@ from supervised_runs import (
 )
 
 from lsd.pipeline.deployment import sealed_file
+from lsd.pipeline.run_directory import find_runs
+from lsd.pipeline.status_socket import ask_status
 
 pytestmark = pytest.mark.slow
 
@@ -172,8 +173,6 @@ def test_a_supervisor_that_is_killed_takes_its_workers_with_it(runtime):
     process.kill()
     process.communicate()
     await_that(lambda: not any(map(is_alive, workers)), "the end of the workers")
-    from lsd.pipeline.run_directory import find_runs
-
     assert len(list(runtime.iterdir())) == 1
     assert find_runs() == [], "what a dead supervisor left is found to be dead"
 
@@ -211,6 +210,41 @@ def test_files_environment_and_cores_are_handed_down():
     assert "[eye] fd a-b holds pictures" in told
 
 
+def test_when_the_last_worker_has_ended_the_others_are_ended_too():
+    code, workers, told = finished(
+        foreground(deployment(scripted("eye"), scripted("hand", "--frames", "3")))
+    )
+    assert code == 0
+    assert [each["state"] for each in workers.values()] == ["ended", "ended"]
+    assert "[eye] got stop" in told or workers["eye"]["post_mortem"] is not None
+
+
+def test_a_worker_that_comes_late_is_told_who_has_ended(tmp_path):
+    late = scripted("hand", "--exit", "3", "--once", str(tmp_path / "once"), "--follows", "eye")
+    code, workers, told = finished(
+        foreground(deployment(scripted("eye", "--frames", "1"), late, restart_delay_s=2.0))
+    )
+    assert code == 0, told
+    assert workers["hand"]["restarts"] == 1
+    assert "[hand] peer eye ended" in told
+
+
+def test_a_worker_that_comes_back_is_told_who_is_away(tmp_path):
+    # hand's second life begins while style is away for good long: its first delay is hand's second
+    style = scripted("style", "--crash-at", "1")
+    hand = scripted("hand", "--exit", "3", "--once", str(tmp_path / "once"))
+    process = foreground(deployment(style, hand, restart_delay_s=1.5, max_restarts=3))
+    told = ""
+    assert process.stderr is not None
+    while "[hand] peer style" not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    assert "[hand] peer style lost" in told
+    process.send_signal(signal.SIGTERM)
+    finished(process)
+
+
 def test_malformed_messages_are_counted_and_ignored():
     eye = scripted("eye", "--garbage", "--frames", "5")
     code, workers, _ = finished(foreground(deployment(eye, scripted("hand", "--follows", "eye"))))
@@ -233,12 +267,13 @@ def test_always_restarts_one_that_ended_until_the_limit():
 
 
 def await_worker(supervisor: int, name: str) -> int:
-    """Return the pid of a worker that has joined."""
+    """Return the pid of a worker that runs."""
 
     def find():
-        return next(
-            (pid for pid in children_of(supervisor) if titles([pid]) == {f"livesd-worker {name}"}),
-            None,
-        )
+        for run in find_runs():
+            if run.pid == supervisor and run.status_socket.exists():
+                worker = ask_status(run.status_socket)["workers"][name]
+                return worker["pid"] if worker["state"] == "running" else None
+        return None
 
     return await_that(find, f"worker {name}")

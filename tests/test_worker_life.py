@@ -152,6 +152,63 @@ def test_a_hang_after_a_good_stretch_is_the_first_in_a_row():
     assert life.state is State.RESTARTING
 
 
+def again(life):
+    """Bring a worker that is to be restarted back to running."""
+    now = life.due_ns
+    life.tick(now)
+    life.ready(now)
+    life.heartbeat(now, 1)
+    assert life.state is State.RUNNING
+    return now
+
+
+def test_two_half_good_stretches_are_no_good_one():
+    life = running(restart_window_s=10.0)
+    life.exited(0, KILLED)
+    now = again(life)
+    for second in (*range(7), *range(8, 15)):  # without a sign of life for a moment, at 7
+        life.tick(now + second * S)
+        life.heartbeat(now + second * S, second)
+    life.exited(now + 15 * S, KILLED)
+    assert life.in_a_row == 1
+
+
+def test_the_time_that_it_hung_is_no_good_one():
+    life = running(restart_window_s=5.5)
+    life.exited(0, KILLED)
+    now = again(life)
+    for second in range(1, 5):
+        life.heartbeat(now + second * S, second)
+    life.tick(now + 5 * S)
+    assert life.tick(now + 6 * S) == [Action.LOST, Action.DUMP]
+    life.exited(now + 7 * S, KILLED)
+    assert life.in_a_row == 1
+
+
+def test_nothing_of_one_process_is_held_against_the_next():
+    life = running()
+    life.tick(2 * S)
+    life.exited(3 * S, KILLED)  # it hung
+    now = again(life)
+    life.failed("the camera is gone")
+    life.exited(now, Exit(1))
+    assert life.cause == "the camera is gone (exit code 1)"
+    now = again(life)
+    assert life.cause is None
+    assert life.exited(now, Exit(3)) == [Action.LOST]
+    assert life.cause == "exit code 3"
+
+
+def test_no_delay_is_longer_than_half_a_minute():
+    life = running(max_restarts=20)
+    for _ in range(12):
+        now = life.since_ns
+        life.exited(now, KILLED)
+        delay_ns = life.due_ns - now
+        again(life)
+    assert delay_ns == LONGEST_DELAY_NS
+
+
 def test_one_failure_more_than_allowed_is_the_last():
     life = running(max_restarts=0)
     assert life.exited(S, Exit(1)) == [Action.LOST]
