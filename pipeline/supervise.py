@@ -58,17 +58,23 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         code = supervisor.run()
     status = supervisor.status()
     report = _merged(deployment, status)
-    table = rendered(render_table(report), to_stderr=as_json)
-    (say if as_json else tell)(table)
+    if report is not None:
+        (say if as_json else tell)(rendered(render_table(report), to_stderr=as_json))
     if as_json:
-        print_json({"name": status["name"], **report.to_json(), "workers": status["workers"]})
+        frames = {} if report is None else report.to_json()
+        print_json({"name": status["name"], **frames, "workers": status["workers"]})
     else:
         print_rows(worker_rows(status))
     return code
 
 
-def _merged(deployment: Deployment, status: dict[str, Any]) -> Report:
-    """Put together what the workers have told, and what their pages say of the frames."""
+def _merged(deployment: Deployment, status: dict[str, Any]) -> Report | None:
+    """Put together what the workers have told, and what their pages say of the frames.
+
+    None where they have no pages: another program's workers, started by another's commands.
+    """
+    if not all(LINEAGE in spec.fds for spec in deployment.specs):
+        return None
     source, *_, sink = (Lineage(spec.fds[LINEAGE]) for spec in deployment.specs)
     told = [
         Told(worker["stages"], worker.pop("report"), worker["restarts"])

@@ -6,7 +6,7 @@ from lsd.pipeline.config import bundled_configs, load_config
 from lsd.pipeline.frame import Size
 from lsd.pipeline.launch import build_runner
 
-CONFIGS = ["demo", "file", "low_latency", "test_pattern", "webcam"]
+CONFIGS = ["demo", "file", "low_latency", "multi_process", "test_pattern", "webcam"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_config_loads_and_its_graph_fits(configs, name):
 def test_config_has_its_stages_in_order_and_the_feedback(configs, name):
     config = configs[name]
     # only what a camera may show has a camera's hunting to take out
-    recall = ["recall"] if name in ("demo", "webcam") else []
+    recall = ["recall"] if name in ("demo", "multi_process", "webcam") else []
     assert list(config.stages) == ["capture", *recall, "diffusion", "memory", "blend", "output"]
     assert config.feedback.source == "blend"
     assert config.feedback.delay == 1

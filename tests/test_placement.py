@@ -51,12 +51,11 @@ def test_workers_are_lists_or_mappings(config):
 
 def test_supervision_has_defaults_and_takes_values(config):
     assert config(THREE).supervision.restart == "on_failure"
-    assert config(THREE).supervision.on_missing == "hold"
     assert config(THREE + "supervision: {max_restarts: 2}\n").supervision.max_restarts == 2
 
 
 def test_a_config_survives_the_way_to_its_workers(config, tmp_path):
-    loaded = config(THREE + "supervision: {on_missing: passthrough}\n")
+    loaded = config(THREE + "supervision: {max_restarts: 2}\n")
     (tmp_path / "q.json").write_text(loaded.model_dump_json(by_alias=True))
     again = load_config("q.json")
     assert again.model_dump() == loaded.model_dump()
@@ -144,10 +143,10 @@ def test_links_are_rings_where_workers_meet(config):
     }
 
 
-def test_the_first_link_drops_in_a_ring_too_and_files_drop_nothing(config):
+def test_a_ring_drops_nothing_what_is_late_is_dropped_before_the_captures_own_work(config):
     workers = "workers:\n  eye: [capture]\n  rest: [recall, diffusion, memory, blend, output]\n"
     live, file = place(config(workers)), place(config(workers, STAGES + "live: false\n"))
-    assert live.links[0][4:] == ("shm", "drop_oldest", 1)
+    assert live.links[0][4:] == ("shm", "block", 1)
     assert file.links[0][4:] == ("shm", "block", 4)
     assert file.links[-1][4:] == ("inproc", "block", 4)
 

@@ -1,0 +1,118 @@
+"""The worker program, in processes of its own: the same pictures, and a run that survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lsd.pipeline.config import load_config
+from lsd.pipeline.deploy import deploy
+from lsd.pipeline.errors import GraphError
+from lsd.pipeline.launch import build_runner
+from lsd.pipeline.overrides import SetPath
+from lsd.pipeline.worker import _numbered
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+
+FRAMES = 12
+
+
+def settings(folder, **changes):
+    given = {
+        "size": "64x64",
+        "device": "cpu",
+        "stages.capture.input": f"test://moving?frames={FRAMES}",
+        "stages.diffusion.engine": "torch",
+        "stages.diffusion.styles": "{hatch: 1.0}",
+        "stages.output.outputs": f"[{folder}/%03d.png]",
+        **changes,
+    }
+    return [f"{name}={value}" for name, value in given.items()]
+
+
+def command(folder, **changes):
+    flags = [part for each in settings(folder, **changes) for part in ("--set", each)]
+    return [sys.executable, "-m", "lsd.pipeline", "run", "multi_process", "--json", *flags]
+
+
+def pictures(folder):
+    return [path.read_bytes() for path in sorted(folder.glob("*.png"))]
+
+
+def test_three_processes_make_what_one_makes(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "three").mkdir()
+    found = subprocess.run(
+        command(tmp_path / "three", live="false"), capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    report = json.loads(found.stdout.splitlines()[-1])
+    assert report["frames"]["captured"] == report["frames"]["emitted"] == FRAMES
+    assert {name: worker["state"] for name, worker in report["workers"].items()} == {
+        "camera": "ended", "model": "ended", "screen": "ended"
+    }  # fmt: skip
+    overrides = [SetPath(each) for each in settings(tmp_path / "one", live="false")]
+    config = load_config("multi_process", overrides)
+    whole = build_runner(config.model_copy(update={"workers": None}))
+    whole.start()
+    assert whole.wait(60)
+    assert len(pictures(tmp_path / "one")) == FRAMES
+    assert pictures(tmp_path / "three") == pictures(tmp_path / "one")
+
+
+def until(stream, pattern):
+    """Read lines until one matches; return the match."""
+    for line in stream:
+        found = re.search(pattern, line)
+        if found:
+            return found
+    raise AssertionError(f"no line like {pattern}")
+
+
+def test_a_killed_model_comes_back_and_every_frame_is_accounted_for(tmp_path):
+    changes = {"stages.capture.input": "test://moving", "stages.output.outputs": "[null://]"}
+    process = subprocess.Popen(
+        command(tmp_path, **changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    victim = int(until(process.stderr, r"model: ready after .* pid (\d+)")[1])
+    os.kill(victim, signal.SIGKILL)
+    until(process.stderr, "cause +SIGKILL")
+    successor = int(until(process.stderr, r"model: ready after .* pid (\d+)")[1])
+    assert successor != victim
+    process.send_signal(signal.SIGINT)
+    output, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    report = json.loads(output.splitlines()[-1])
+    frames = report["frames"]
+    booked = frames["emitted"] + frames["failed"] + sum(frames["dropped"].values())
+    assert frames["captured"] == booked + frames["in_flight"]
+    assert {name: each["restarts"] for name, each in report["workers"].items()} == {
+        "camera": 0, "model": 1, "screen": 0
+    }  # fmt: skip
+    assert report["workers"]["model"]["post_mortem"]["cause"].startswith("SIGKILL")
+    assert frames["emitted"] > 0
+    for pid in (victim, successor):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_recurrence_across_workers_is_refused(tmp_path):
+    (tmp_path / "split.yaml").write_text(
+        "name: split\nstages: {capture: {input: 'test://bars'}, diffusion: , memory: , blend: , "
+        "output: {outputs: ['null://']}}\n"
+        "feedback: {from: blend, to: [diffusion, memory, blend]}\n"
+        "workers: {a: [capture, diffusion], b: [memory, blend, output]}\n"
+    )
+    with pytest.raises(GraphError, match="put diffusion, memory, blend into one worker"):
+        deploy(load_config(str(tmp_path / "split.yaml")))
+
+
+def test_a_successor_writes_files_of_its_own():
+    assert _numbered("out/demo.mp4", 2) == "out/demo-2.mp4"
+    assert _numbered("mjpeg://127.0.0.1:8090", 2) == "mjpeg://127.0.0.1:8090"
