@@ -52,6 +52,8 @@ def main() -> int:
             stopping.set()
 
     control = Control.join(told.name, told.control_fd, on_stop, on_peer)
+    if "LIVESD_TRIAL" in os.environ:
+        print(f"trial {os.environ['LIVESD_TRIAL']}", flush=True)
     misbehaves = told.once is None or not told.once.exists()
     if told.once is not None:
         told.once.touch()

@@ -199,7 +199,7 @@ def test_files_environment_and_cores_are_handed_down():
     core = min(os.sched_getaffinity(0))
     ring = sealed_file("ring", b"pictures")
     spec = scripted(
-        "eye", "--frames", "300", fds={"a-b": ring}, cores=[core], env={"PYTHONHASHSEED": "7"}
+        "eye", "--frames", "300", fds={"a-b": ring}, cores=[core], env={"LIVESD_TRIAL": "7"}
     )
     process = foreground(deployment(spec, scripted("hand", "--follows", "eye")))
     os.close(ring)
@@ -208,6 +208,7 @@ def test_files_environment_and_cores_are_handed_down():
     code, _, told = finished(process)
     assert code == 0
     assert "[eye] fd a-b holds pictures" in told
+    assert "[eye] trial 7" in told
 
 
 def test_when_the_last_worker_has_ended_the_others_are_ended_too():
