@@ -154,6 +154,8 @@ class ComputeLoop:
             while not session.killed.is_set():
                 waiting = session.at_compute.get()
                 session.record_depth(INBOX)
+                if session.is_left_behind(waiting):
+                    continue
                 self.busy_since_ns = session.clock.now_ns()
                 flight = self.advance(waiting)
                 self.busy_since_ns = None
@@ -290,6 +292,8 @@ class OutputLoop:
                     self.tick()
                     continue
                 session.record_depth(OUTBOX)
+                if not session.computes and session.is_left_behind(flight):
+                    continue
                 self.emit(flight)
                 self.busy_since_ns = None
         except LinkClosed:

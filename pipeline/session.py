@@ -29,6 +29,8 @@ OnError = Literal["skip", "stop"]
 MAX_FAILURES_IN_A_ROW = 50
 INBOX, OUTBOX = 0, 1  # the places of the links
 SUPERSEDED, LATE_PREDICTED = "superseded", "late_predicted"
+LEFT_BEHIND = "left_behind"  # by a process that died: it waited for the successor
+_LEFT_BEHIND_NS = 1_000_000_000  # behind its deadline
 _MAX_TEXTS = 100  # a message with a number in it is new each time; a terminal has its limits
 
 
@@ -221,6 +223,16 @@ class Session:
         now_ns = self.clock.now_ns()
         self.recorder.trace.depth(place, now_ns, self._links[place].stats().depth)
 
+    def is_left_behind(self, flight: Flight) -> bool:
+        """Return whether a frame from another process is long past; then it is dropped."""
+        now_ns, deadline_ns = self.clock.now_ns(), flight.frame.deadline_ns
+        if self.part.incoming is None or deadline_ns is None:
+            return False
+        if now_ns - deadline_ns <= _LEFT_BEHIND_NS:
+            return False
+        self.recorder.drop(LEFT_BEHIND, flight.frame.seq, now_ns)
+        return True
+
     def describe(self) -> None:
         """Ask the stages what they say about themselves; the first to say it is right."""
         for stage in reversed(self.part.of(self.graph)):
@@ -304,7 +316,7 @@ def _recorder(graph: Graph, warmup_frames: int) -> Recorder:
         # The reading of the source has a place of its own, behind the stages.
         trace=Trace(
             [*names, f"{names[0]}.read"],
-            reasons=[SUPERSEDED, LATE_PREDICTED, *map(skipped, names)],
+            reasons=[SUPERSEDED, LATE_PREDICTED, LEFT_BEHIND, *map(skipped, names)],
             links=["waiting for compute", "waiting for output"],
         ),
         stages={name: StageDurations(warmup_frames) for name in names},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +27,7 @@ from lsd.pipeline.links.snapshots import Snapshots
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.part import EPOCHS, Part
+from lsd.pipeline.session import Flight
 
 FRAMES = 12
 SIZE = Size(64, 64)
@@ -174,7 +177,7 @@ def test_what_was_loaded_is_a_copy(kept):
     assert np.allclose(found.data.numpy(), 0.01)
 
 
-# A source, or a model, that was started again
+# A source, a model, or a sink that was started again
 
 
 class Handed:
@@ -221,3 +224,27 @@ def test_a_source_that_was_started_again_goes_on_counting_and_is_a_cut(tmp_path)
     assert out.put_there[0].epoch == 2 * EPOCHS + 1
     assert out.put_there[0].frame.flags & FrameFlag.DISCONTINUITY
     assert lineage.captured == 40 + FRAMES
+
+
+@pytest.mark.parametrize("stages", [["diffusion", "memory", "blend"], ["output"]])
+def test_what_a_dead_process_left_behind_is_dropped(tmp_path, stages):
+    config = configured(tmp_path, live="true", **{"stages.output.outputs": "[null://]"})
+    params, now_ns = ParamStore(config.stages).snapshot(), time.monotonic_ns()
+
+    def flight(seq, deadline_ns):
+        made = replace(frame(params, seq), deadline_ns=deadline_ns, captured_ns=now_ns)
+        if stages != ["output"]:
+            made = replace(made, data=made.source)
+        return Flight(made, 1, now_ns)
+
+    long_ago, soon = now_ns - 3_000_000_000, now_ns + 60_000_000_000
+    incoming = Handed([flight(0, long_ago), flight(1, soon), flight(2, long_ago), flight(3, soon)])
+    outgoing = None if stages == ["output"] else Handed()
+    runner = build_runner(config, part=Part(frozenset(stages), incoming, outgoing))
+    runner.start()
+    assert runner.wait(60)
+    assert runner.report().counts.dropped == {"left_behind": 2}
+    if outgoing is None:
+        assert runner.report().counts.emitted == 2
+    else:
+        assert [each.frame.seq for each in outgoing.put_there] == [1, 3]
