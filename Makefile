@@ -30,7 +30,7 @@ demo: setup  ## restyle the bundled clip: out/demo.mp4, out/demo_side_by_side.pn
 	$(BIN)/python -m lsd.lab.contact_sheet --config configs/demo.yaml -o out/demo_side_by_side.png
 
 test: setup  ## run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup  ## lint, format, types
 	$(BIN)/ruff check .
