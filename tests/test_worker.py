@@ -80,14 +80,17 @@ def test_a_killed_model_comes_back_and_every_frame_is_accounted_for(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, **changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    victim = int(until(process.stderr, r"model: ready after .* pid (\d+)")[1])
-    os.kill(victim, signal.SIGKILL)
-    until(process.stderr, "cause +SIGKILL")
-    successor = int(until(process.stderr, r"model: ready after .* pid (\d+)")[1])
-    assert successor != victim
-    process.send_signal(signal.SIGINT)
-    output, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
+    try:
+        victim = int(until(process.stderr, r"model: ready after .* pid (\d+)")[1])
+        os.kill(victim, signal.SIGKILL)
+        until(process.stderr, "cause +SIGKILL")
+        successor = int(until(process.stderr, r"model: ready after .* pid (\d+)")[1])
+        assert successor != victim
+        process.send_signal(signal.SIGINT)
+        output, told = process.communicate(timeout=60)
+        assert process.returncode == 130, told
+    finally:
+        process.kill()  # and, where it still runs, its workers with it
     report = json.loads(output.splitlines()[-1])
     frames = report["frames"]
     booked = frames["emitted"] + frames["failed"] + sum(frames["dropped"].values())
