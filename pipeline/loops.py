@@ -50,6 +50,7 @@ class CaptureLoop:
         try:
             if session.part.outgoing is not None:
                 session.part.outgoing.wait_for_peer(session.stopping)
+                session.started_ns = session.clock.now_ns()  # the wait is none of its time
             while not (session.stopping.is_set() or self._is_full() or session.is_time_up()):
                 start_ns = session.clock.now_ns()
                 captured = session.graph.source.read()

@@ -35,9 +35,10 @@ def merge(
 ) -> Report:
     """Put the workers' reports together, in the order of their stages.
 
-    Counts hold for the whole run, percentiles for the last process of each worker: those
-    before took theirs with them. What nobody accounts for at the end was on its way
-    through a process that died: dropped, `worker_died`.
+    Counts hold for the whole run, percentiles and the frames on time for the last process of
+    each worker: those before took theirs with them. No warm-up is left out of the hit rate:
+    the sink's process does not know which frames the source's has counted. What nobody accounts
+    for at the end was on its way through a process that died: dropped, `worker_died`.
 
     Args:
         workers: the first has the source, the last the sink.
@@ -55,8 +56,7 @@ def merge(
     has_died = any(worker.restarts for worker in workers) or not all(reports)
     if lost > 0 and has_died:
         dropped[LOST] = lost
-    hits, counted = last.get("hits", _NONE), first.get("hits", _NONE)
-    on_time, asked = hits.get("on_time", 0), max(1, counted.get("counted", 0) or captured)
+    on_time: int = last.get("on_time", 0)
     events: dict[str, Mapping[str, int]] = {}
     facts: dict[str, str | int] = {}
     for report in reports:
@@ -74,14 +74,14 @@ def merge(
             dropped=dict(dropped),
             failed=failed,
             in_flight=0 if has_died else max(0, lost),
-            counted=asked,
+            counted=captured,
             on_time=on_time,
             first_ns=None if not last else 0,
             last_ns=_span_ns(last, emitted),
         ),
         latency=_percentiles(last.get("latency_ms"), emitted),
         budget_ms=budget_ms,
-        hit_rate=None if budget_ms is None else min(1.0, on_time / asked),
+        hit_rate=on_time / captured if budget_ms is not None and captured else None,
         gap=_percentiles(last.get("gap_ms"), emitted),
         overhead=_percentiles(last.get("overhead_ms"), emitted),
         read=_percentiles(first.get("read_ms"), captured),
@@ -90,13 +90,13 @@ def merge(
         facts=facts,
         device=", ".join(dict.fromkeys(str(r["device"]) for r in reports if "device" in r)),
         events=events,
-        warmup_frames=last.get("warmup_frames", 0),
+        warmup_frames=0,
         error=next((r["error"] for r in reports if r.get("error")), None),
         ladder=None,
     )
 
 
-_OWN = ("device", "fps", "warmup_frames", "error")  # told in their own places
+_OWN = ("device", "fps", "on_time", "warmup_frames", "error")  # told in their own places
 
 
 def _frames(report: Mapping[str, Any]) -> Mapping[str, Any]:

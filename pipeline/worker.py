@@ -222,9 +222,11 @@ def _status(runner: Runner) -> dict[str, str | int | float | bool]:
 
 def _report(runner: Runner) -> dict[str, Any]:
     report = runner.report()
-    counts = report.counts
-    known = {"counted": counts.counted, "on_time": counts.on_time}
-    return {**report.to_json(), "hits": known, "messages": list(runner.status().messages)}
+    return {
+        **report.to_json(),
+        "on_time": report.counts.on_time,
+        "messages": list(runner.status().messages),
+    }
 
 
 if __name__ == "__main__":

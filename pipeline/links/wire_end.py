@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +25,7 @@ _HANDSHAKE_BYTES = 2048  # CURVE's own messages count as well
 _ZAP = "inproc://zeromq.zap.01"
 
 
-class WireEnd:
+class WireEnd(ABC):
     """One process's end of a wire.
 
     Args:
@@ -77,14 +78,15 @@ class WireEnd:
 
     # In the thread
 
+    @abstractmethod
     def _work(self) -> bool:
         """Do what is to be done; True when something has to wait for the socket."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _receive(self, parts: list[zmq.Frame]) -> None:
-        raise NotImplementedError
+        """Take in one message."""
 
-    def _finish(self) -> None:
+    def _finish(self) -> None:  # noqa: B027 - a sender has none
         """Say the last that is to be said."""
 
     def _serve(self) -> None:

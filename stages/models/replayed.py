@@ -26,10 +26,11 @@ class Step(NamedTuple):
 class Replayed:
     """Calls a torch function by replaying what it once queued.
 
-    A small network's time on a card is the host's: some 150 launches of 5 to 10 us each, for
-    kernels that run in a fraction of that. A replay is one launch. Its addresses are fixed, so
-    that the inputs are copied to places of their own first and the result is copied out. All
-    captures share their places and the memory between, as they run one after the other.
+    A small network's time on a card is the host's, which launches kernel after kernel that run
+    in a fraction of the time (docs/card.md: 5.1 ms a frame). A replay is one launch. Its
+    addresses are fixed, so that the inputs are copied to places of their own first and the
+    result is copied out. All captures share their places and the memory between, as they run
+    one after the other.
 
     Args:
         capture: runs a work for real, then captures it; torch's own by default.

@@ -1,0 +1,100 @@
+"""The ends of a worker's links outlive the process at the other end."""
+
+import threading
+
+import pytest
+
+from lsd.pipeline.crossing import Arriving, Leaving
+from lsd.pipeline.errors import LinkClosed, PeerLost
+
+
+class Scripted:
+    """A link that does what a test says: an exception is raised, else it is returned."""
+
+    def __init__(self, *script):
+        self.script, self.taken, self.is_left, self.age_s = list(script), [], False, None
+
+    def _next(self):
+        found = self.script.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def get(self, timeout_s=None):
+        return self._next()
+
+    def put(self, item, stopping=None):
+        found = self._next()
+        self.taken.append(item)
+        return found
+
+    def peer_age_s(self):
+        return self.age_s
+
+    def close(self):
+        self.is_left = True
+
+
+def test_a_death_is_told_and_the_successors_frames_come():
+    told = []
+    arriving = Arriving(
+        lambda: Scripted(PeerLost("pid 7 died"), TimeoutError(), "frame"), told.append
+    )
+    assert arriving.get() == "frame"
+    assert told == ["pid 7 died"]
+
+
+def test_the_link_is_opened_when_the_first_frame_is_asked_for():
+    opened = []
+    arriving = Arriving(lambda: opened.append(1) or Scripted("one", "two"), print)
+    assert opened == []
+    assert (arriving.get(), arriving.get(), opened) == ("one", "two", [1])
+
+
+def test_a_wait_ends_in_time_and_by_closing():
+    arriving = Arriving(lambda: Scripted(*[TimeoutError()] * 1000), print)
+    with pytest.raises(TimeoutError):
+        arriving.get(0.0)
+    arriving.close()
+    with pytest.raises(LinkClosed, match="closed"):
+        arriving.get()
+
+
+def test_the_end_of_the_stream_is_the_end():
+    with pytest.raises(LinkClosed, match="over"):
+        Arriving(lambda: Scripted(LinkClosed("over")), print).get()
+
+
+def test_a_frame_waits_for_the_successor_of_who_should_have_taken_it():
+    link, told = Scripted(PeerLost("pid 7 died"), None), []
+    assert Leaving(link, told.append).put("frame") is None
+    assert (link.taken, told) == (["frame"], ["pid 7 died"])
+
+
+def test_nobody_is_sent_anything_before_he_is_there():
+    link = Scripted()
+    leaving, stopping = Leaving(link, print), threading.Event()
+    waiting = threading.Thread(target=leaving.wait_for_peer, args=(stopping,))
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    link.age_s = 0.0
+    waiting.join(10)
+    assert not waiting.is_alive()
+
+
+def test_waiting_for_nobody_ends_with_the_run():
+    stopping = threading.Event()
+    stopping.set()
+    Leaving(Scripted(), print).wait_for_peer(stopping)
+
+
+def test_leaving_in_order_is_said_to_the_link():
+    link = Scripted("frame")
+    arriving, leaving = Arriving(lambda: link, print), Leaving(Scripted(), print)
+    arriving.leave()  # nobody has asked for anything: there is nothing to leave
+    assert not link.is_left
+    arriving.get()
+    arriving.leave()
+    leaving.leave()
+    assert link.is_left

@@ -1,0 +1,59 @@
+"""One report of a run in several workers: every frame booked once, nothing better than it was."""
+
+import pytest
+
+from lsd.pipeline.merged import Told, merge
+
+
+def told(names, restarts=0, **report):
+    frames = {"dropped": {}, "failed": 0, "repeated": 0, **report.pop("frames", {})}
+    return Told(names, {"frames": frames, "device": "cpu", **report}, restarts)
+
+
+CAMERA = told(
+    ["capture"], frames={"dropped": {"superseded": 3}}, read_ms={"p50": 1, "p95": 2, "p99": 3}
+)
+MODEL = told(["diffusion"], frames={"failed": 2}, engine="torch", stages={
+    "diffusion": {"frames": 95, "service_ms": {"p50": 9.0, "p95": 10.0, "p99": 11.0}}
+})  # fmt: skip
+SCREEN = told(
+    ["output"],
+    frames={"repeated": 4},
+    on_time=90,
+    fps=25.0,
+    latency_ms={"p50": 20.0, "p95": 30.0, "p99": 35.0, "max": 41.0},
+)
+
+
+def test_counts_are_sums_and_percentiles_come_from_who_has_them():
+    report = merge([CAMERA, MODEL, SCREEN], captured=100, emitted=95, budget_ms=40.0)
+    counts = report.counts
+    assert (counts.captured, counts.emitted, counts.repeated, counts.failed) == (100, 95, 4, 2)
+    assert counts.dropped == {"superseded": 3}
+    assert counts.in_flight == 0
+    assert counts.fps == pytest.approx(25.0, abs=0.01)
+    assert (report.latency.p50, report.latency.max, report.read.p99) == (20.0, 41.0, 3)
+    assert report.stages["diffusion"].service.p95 == 10.0
+    assert report.stages["capture"].frames == 0
+    assert report.facts == {"engine": "torch"}
+    assert report.device == "cpu"
+
+
+def test_late_frames_are_misses_those_of_the_warm_up_too():
+    report = merge([CAMERA, MODEL, SCREEN], captured=100, emitted=95, budget_ms=40.0)
+    assert report.hit_rate == 0.9
+    assert merge([CAMERA, MODEL, SCREEN], captured=100, emitted=95, budget_ms=None).hit_rate is None
+
+
+def test_what_a_dead_process_had_is_lost_and_otherwise_still_on_its_way():
+    late = merge([CAMERA, MODEL, SCREEN], captured=110, emitted=95, budget_ms=40.0).counts
+    assert (late.in_flight, late.dropped) == (10, {"superseded": 3})
+    died = Told(MODEL.stages, MODEL.report, restarts=1)
+    lost = merge([CAMERA, died, SCREEN], captured=110, emitted=95, budget_ms=40.0).counts
+    assert (lost.in_flight, lost.dropped) == (0, {"superseded": 3, "worker_died": 10})
+
+
+def test_a_worker_that_told_nothing_leaves_a_report_without_it():
+    report = merge([Told(["capture"], {}), MODEL, SCREEN], captured=100, emitted=95, budget_ms=40.0)
+    assert report.read.count == 0
+    assert report.counts.dropped == {"worker_died": 3}
