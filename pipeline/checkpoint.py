@@ -34,7 +34,8 @@ def checkpoint_bytes(size: Size) -> int:
 class Checkpoint:
     """Two places that are written in turn: whenever the writer dies, one is whole.
 
-    A place's number is 0 while it is being written. The newer whole one counts.
+    The place that is being written keeps its old number, below the other's, until it is whole; the
+    one with the higher number counts.
 
     Args:
         fd: a sealed memfd of `checkpoint_bytes`; who made it keeps it while processes come
@@ -61,7 +62,6 @@ class Checkpoint:
         packed = header.encode()
         self._written += 1
         start = self._written % 2 * self._slot_bytes
-        _STATE.pack_into(self._memory, start, 0, 0)
         head = start + _STATE_BYTES
         self._memory[head : head + len(packed)] = packed
         for name, there in views(header, self._memory, head + MAX_HEADER_BYTES).items():

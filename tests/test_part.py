@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lsd.pipeline.checkpoint import Checkpoint, checkpoint_bytes
+from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.config import load_config
 from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, Size
@@ -248,3 +249,19 @@ def test_what_a_dead_process_left_behind_is_dropped(tmp_path, stages):
         assert runner.report().counts.emitted == 2
     else:
         assert [each.frame.seq for each in outgoing.put_there] == [1, 3]
+
+
+def test_the_wait_for_the_next_process_is_none_of_the_runs_time(tmp_path):
+    clock, out = ManualClock(), Handed()
+
+    def wait(stopping):
+        if stopping is runner._session.stopping:  # the source waits; behind it waits who sends
+            clock.advance(60_000_000_000)
+
+    out.wait_for_peer = wait
+    config = configured(tmp_path, live="true")
+    part = Part(frozenset(["capture"]), None, out)
+    runner = build_runner(config, part=part, clock=clock, max_duration_s=10.0)
+    runner.start()
+    assert runner.wait(60)
+    assert runner.report().counts.captured == FRAMES
