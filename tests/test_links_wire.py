@@ -331,10 +331,17 @@ class Stranger:
     def __init__(self, endpoint):
         self.socket = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.connect(endpoint)
-        hello = Envelope.decode(self.socket.recv())
-        assert hello.kind is Kind.HELLO
+        hello = self._hello()
         self._receiver, self._serial, self._number = hello.receiver, 0, 0
         self.say(Kind.WELCOME, 0)
+
+    def _hello(self):
+        """Wait to be asked for a name: one who was there before is first waited for."""
+        while True:
+            assert self.socket.poll(20_000), "the receiver does not ask who is there"
+            envelope = Envelope.decode(self.socket.recv())
+            if envelope.kind is Kind.HELLO:
+                return envelope
 
     def say(self, kind, number, *parts):
         self._serial += 1
