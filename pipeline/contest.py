@@ -18,7 +18,7 @@ SETTLING_NS = 1_000_000_000  # after the load first changes, or the start: not c
 OLDEST_OF = 4  # frames that wait for "drop-oldest"
 # Whatever fits is taken, at once.
 NO_HYSTERESIS = Rules(
-    down_frames=1, down_dwell_s=0, up_share=0.95, up_dwell_s=0, up_dwell_most_s=0, safe_dwell_s=0
+    down_frames=1, down_dwell_s=0, up_share=0.95, up_dwell_s=0, up_dwell_most_s=0, soon_s=0
 )
 OURS, BEST = "ladder", "clairvoyant"
 _OSCILLATION_NS = 5_000_000_000

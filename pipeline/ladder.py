@@ -31,6 +31,7 @@ _ENOUGH = 5  # of them on one rung, to predict it by its own
 # A tenth of the service times lie above their p90 anyhow. One that lies this far above says
 # that the load is another one: with 5 % of noise that is beyond four standard deviations.
 _SURPRISE = 1.15
+_CALM = 6  # frames in a row that far below it say so too; what came before them is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +188,11 @@ class CostModel:
     def observe(self, place: int, service_ns: int) -> None:
         """Note what a frame on rung number `place` took."""
         self._recent.append((place, service_ns))
-        self._last = service_ns / self.calibrated_ns[place]
-        self._change = p90([took / self.calibrated_ns[at] for at, took in self._recent])
+        changes = [took / self.calibrated_ns[at] for at, took in self._recent]
+        self._last, self._change = changes[-1], p90(changes)
+        if max(changes[-_CALM:]) * _SURPRISE < self._change:
+            self._recent = deque(list(self._recent)[-_CALM:], maxlen=WINDOW)
+            self._change = p90(changes[-_CALM:])
         self._predicted.clear()
 
     def predict(self, place: int) -> int:
@@ -196,7 +200,8 @@ class CostModel:
 
         The p90 of its own among the recent service times; of a rung that hardly ran
         lately, its calibrated cost times the others' change. When the last frame was
-        out of all proportion, the next is expected to be as slow.
+        out of all proportion, the next is expected to be as slow; when the last six were
+        that much faster than those before, these count no more.
         """
         if place not in self._predicted:
             self._predicted[place] = self._predict(place)

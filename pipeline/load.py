@@ -94,13 +94,24 @@ def ramp(seconds: float, seed: int) -> list[Piece]:
 
 
 def bursts(seconds: float, seed: int) -> list[Piece]:
+    """Take 1.6 to 2 times as long for 0.8 to 2.4 s, with 2 to 4 s between, as a seed draws."""
+    return _bursts(seconds, seed, (0.8, 2.4), (2, 4))
+
+
+def flurry(seconds: float, seed: int) -> list[Piece]:
     """Take 1.6 to 2 times as long for 0.4 to 1.2 s, with 1 to 3 s between, as a seed draws."""
+    return _bursts(seconds, seed, (0.4, 1.2), (1, 3))
+
+
+def _bursts(
+    seconds: float, seed: int, lengths: tuple[float, float], gaps: tuple[float, float]
+) -> list[Piece]:
     draw = random.Random(seed)
     pieces, now = [Piece(0, 1.0)], 2.0
     while now < seconds:
-        length = draw.uniform(0.4, 1.2)
+        length = draw.uniform(*lengths)
         pieces += [Piece(now, draw.uniform(1.6, 2.0)), Piece(now + length, 1.0)]
-        now += length + draw.uniform(1, 3)
+        now += length + draw.uniform(*gaps)
     return pieces
 
 
@@ -131,7 +142,7 @@ def steady(seconds: float, seed: int) -> list[Piece]:
 
 
 TRACES: dict[str, Callable[[float, int], list[Piece]]] = {
-    trace.__name__: trace for trace in (step, ramp, bursts, neighbour, thermal, steady)
+    trace.__name__: trace for trace in (step, ramp, bursts, flurry, neighbour, thermal, steady)
 }
 
 

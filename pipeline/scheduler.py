@@ -36,12 +36,14 @@ class Plan:
             the frame began late. "reused": the last output, since no rung would be on time.
             "similar": the last output, since the input is still. "no_rung_fits": the lowest,
             and a miss.
+        deadline_ns: when the frame must be out; None: it may take as long as it takes.
     """
 
     place: int
     rung: Rung
     start_ns: int
     why: Why
+    deadline_ns: int | None = None
 
 
 class Scheduler:
@@ -125,8 +127,11 @@ class Scheduler:
         if running is not None and not self._would_fit(running, now_ns, deadline_ns):
             if self._emitted_ns is not None and now_ns - self._emitted_ns < self._max_gap_ns:
                 self.counts["late_predicted"] += 1
+                self.climb.missed()
                 return "late_predicted"
             self.counts["gap"] += 1
+        if self._is_one_waiting:  # and is superseded
+            self.climb.missed()
         self._is_one_waiting = True
         return None
 
@@ -155,7 +160,7 @@ class Scheduler:
         self._taken_ns = None
         place, why = self._choose(deadline_ns - start_ns - self._reserve_ns, motion_px)
         self.counts[why] += 1
-        self._running = Plan(place, self.rungs[place], start_ns, why)
+        self._running = Plan(place, self.rungs[place], start_ns, why, deadline_ns)
         return self._running
 
     def may_go_on(self, now_ns: int, deadline_ns: int, step_ns: int, rest_ns: int = 0) -> bool:
@@ -204,6 +209,9 @@ class Scheduler:
             self._made *= 1.0 if plan.why == "similar" else rung.quality
         self.made[place] += 1
         self.costs.observe(place, service_ns)
+        out_ns = plan.start_ns + service_ns + self._reserve_ns
+        if plan.deadline_ns is not None and out_ns > plan.deadline_ns:
+            self.climb.missed()
         if self._held is None:
             self.climb.served(self.budget_ns)
 

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from lsd.pipeline.contest import (
 )
 from lsd.pipeline.frame import Size
 from lsd.pipeline.ladder import Rung
-from lsd.pipeline.load import TRACES
+from lsd.pipeline.load import TRACES, Load, Piece
 from lsd.pipeline.scene import Cost, noise_of
 from lsd.pipeline.simulate_command import row
 from lsd.pipeline.simulation import Simulation, Uncontrolled
@@ -33,16 +34,40 @@ def test_load_step_is_on_time_and_near_the_optimum_where_fifo_fails(side, rate, 
 
 
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize(
-    ("side", "rate", "latency", "quality"), [(384, 25, 40, 0.80), (192, 60, 16, 0.65)]
-)
-def test_bursts_are_on_time_where_fifo_is_not(side, rate, latency, quality, seed):
-    # 90 % of the optimum is not reached here: docs/budget.md says why, and with which figures.
+@pytest.mark.parametrize(("side", "rate", "latency"), [(384, 25, 40), (192, 60, 16)])
+def test_bursts_are_on_time_where_fifo_is_not(side, rate, latency, seed):
+    # Their quality is a mean over seeds: docs/budget.md.
     scene = full_scene("bursts", side, 1, rate, latency, seed=seed)
     result = ours(scene)
     assert result.hit_rate >= 0.99
+    assert result.quality >= 0.87 * best_quality(scene)
+    assert outcome(scene, "fifo", Uncontrolled(scene.rungs, None)).hit_rate < 0.55
+
+
+def test_bursts_have_nine_tenths_of_the_optimums_quality_over_seeds():
+    scenes = [full_scene("bursts", seed=seed) for seed in range(8)]
+    shares = [ours(scene).quality / best_quality(scene) for scene in scenes]
+    assert sum(shares) / len(shares) >= 0.90
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("side", "rate", "latency", "quality"), [(384, 25, 40, 0.85), (192, 60, 16, 0.83)]
+)
+def test_bursts_too_short_for_the_target_are_nearly_all_on_time(side, rate, latency, quality, seed):
+    # 90 % of the optimum is not reached here: docs/budget.md says why, and with which figures.
+    scene = full_scene("flurry", side, 1, rate, latency, seed=seed)
+    result = ours(scene)
+    assert result.hit_rate >= 0.985
     assert result.quality >= quality * best_quality(scene)
-    assert outcome(scene, "fifo", Uncontrolled(scene.rungs, None)).hit_rate < 0.66
+
+
+@pytest.mark.parametrize("slowdown", [1.2, 1.6, 1.85, 2.15])  # where two rungs meet
+def test_load_between_two_rungs_changes_less_than_once_a_second(slowdown):
+    load = Load("slow", [Piece(0, slowdown)])
+    result = ours(replace(full_scene("steady"), load=load))
+    assert result.changes_hz <= 0.5
+    assert result.hit_rate >= 0.995
 
 
 @pytest.mark.parametrize("trace", ["step", "bursts"])
@@ -89,7 +114,7 @@ def test_minute_of_stream_is_a_few_events_a_frame():
 
 def test_ladder_without_hysteresis_changes_more_often():
     scene = full_scene("bursts")
-    assert ours(scene, NO_HYSTERESIS).changes_hz > 3 * ours(scene).changes_hz
+    assert ours(scene, NO_HYSTERESIS).changes_hz > 2 * ours(scene).changes_hz
 
 
 def test_same_seed_gives_the_same_stream():

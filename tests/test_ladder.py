@@ -112,10 +112,24 @@ def test_frame_that_is_slow_as_noise_makes_them_changes_nothing():
     assert costs.predict(0) == 30 * MS
 
 
-def test_load_that_has_gone_is_forgotten_within_the_window():
+def test_load_that_has_gone_is_forgotten_after_six_frames():
     costs = CostModel([30 * MS, 10 * MS])
-    for took in [48] * WINDOW + [30] * 18:
+    for took in [48] * WINDOW + [30] * 5:
         costs.observe(0, took * MS)
+    assert (costs.predict(0), costs.change) == (48 * MS, 1.6)
+    costs.observe(0, 30 * MS)
+    assert (costs.predict(0), costs.change) == (30 * MS, 1.0)
+    for took in [30, 40, 40]:  # p90 of nine, as nothing older counts
+        costs.observe(0, took * MS)
+    assert costs.predict(0) == 40 * MS
+
+
+def test_load_that_has_gone_a_little_is_forgotten_with_the_window():
+    costs = CostModel([30 * MS, 10 * MS])
+    for took in [34] * WINDOW + [30] * 17:
+        costs.observe(0, took * MS)
+    assert costs.predict(0) == 34 * MS
+    costs.observe(0, 30 * MS)
     assert costs.predict(0) == 30 * MS
 
 

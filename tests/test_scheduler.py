@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsd.pipeline.climb import Rules
 from lsd.pipeline.frame import Size
 from lsd.pipeline.ladder import MOST_REUSED, Rung
 from lsd.pipeline.scheduler import Scheduler
@@ -388,3 +389,57 @@ def test_idle_time_between_frames_changes_no_choice_and_no_prediction(frames):
         return seen
 
     assert run(with_gaps=True) == run(with_gaps=False)
+
+
+# the error budget
+
+
+def spare(policy):
+    """How many misses the ladder could still afford."""
+    count = 0
+    while policy.climb.may_miss:
+        policy.climb.missed()
+        count += 1
+    return count
+
+
+def with_three_misses():
+    return scheduler(rules=Rules(miss_first=3, miss_share=0))
+
+
+def test_frame_on_time_costs_no_miss():
+    policy = with_three_misses()
+    serve(policy)
+    assert spare(policy) == 3
+
+
+def test_frame_that_was_late_costs_a_miss():
+    policy = with_three_misses()
+    serve(policy, 1.4)
+    assert spare(policy) == 2
+
+
+def test_frame_that_the_way_to_the_sinks_made_late_costs_a_miss():
+    policy = with_three_misses()
+    policy.emitted(20 * MS, 0)
+    serve(policy)
+    assert spare(policy) == 3  # it was made lower, since 20 ms are left
+    policy = with_three_misses()
+    policy.emitted(20 * MS, 0)
+    policy.hold(0)
+    serve(policy)
+    assert spare(policy) == 2
+
+
+def test_frames_that_were_dropped_cost_a_miss_each():
+    policy = with_three_misses()
+    policy.emitted(0, 0)
+    policy.take(0)
+    assert policy.admit(10 * MS, 50 * MS) is None
+    assert policy.admit(12 * MS, 52 * MS) is None  # the one before is superseded
+    assert spare(policy) == 2
+    policy = with_three_misses()
+    policy.emitted(0, 0)
+    policy.take(0)
+    assert policy.admit(1 * MS, 20 * MS) == "late_predicted"
+    assert spare(policy) == 2
