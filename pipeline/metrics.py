@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
@@ -10,6 +11,7 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 PERCENTILES = (50.0, 95.0, 99.0, 99.9)
 _HIGHEST_US = 3_600_000_000  # an hour; what is longer counts as an hour
 _DIGITS = 3  # values are kept to 0.1 %, or to 1 us where that is coarser
+_RECENT = 250  # ten seconds at 25 Hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Durations:
         self.warmup_frames = warmup_frames
         self._warmup = _histogram()
         self._steady = _histogram()
+        self._recent_us: deque[int] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._total_count, self._total_ns = 0, 0
 
@@ -55,6 +58,7 @@ class Durations:
         duration_us = min(max(0, (duration_ns + 500) // 1000), _HIGHEST_US)
         with self._lock:
             histogram.record_value(duration_us)
+            self._recent_us.append(duration_us)
             self._total_count += 1
             self._total_ns += max(0, duration_ns)
 
@@ -74,6 +78,17 @@ class Durations:
         values = histogram.get_percentile_to_value_dict(list(PERCENTILES))
         p50, p95, p99, p999 = (values[percentile] / 1000 for percentile in PERCENTILES)
         return Percentiles(count, p50, p95, p99, p999, histogram.get_max_value() / 1000, *totals)
+
+    def recent(self) -> tuple[float, float] | None:
+        """Return p50 and p99 of the last 250 durations in ms, those of the warm-up too; or None.
+
+        What has become slower in the second hour shows here, and hardly in `percentiles`.
+        """
+        with self._lock:
+            known = sorted(self._recent_us)
+        if not known:
+            return None
+        return known[len(known) // 2] / 1000, known[len(known) * 99 // 100] / 1000
 
 
 class StageDurations:

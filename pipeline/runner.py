@@ -58,6 +58,7 @@ class Status:
         rungs: the ladder in words, best first; empty where no budget is kept.
         level: number of the rung that the stream stands on; None where no budget is kept.
         rung: that rung in words.
+        latency_recent_ms: p50 and p99 of the last 250 frames.
     """
 
     captured: int
@@ -78,6 +79,7 @@ class Status:
     rungs: tuple[str, ...] = ()
     level: int | None = None
     rung: str | None = None
+    latency_recent_ms: tuple[float, float] | None = None
 
 
 class Runner:
@@ -267,6 +269,7 @@ class Runner:
             rungs=() if ladder is None else ladder.rungs,
             level=None if ladder is None else ladder.level,
             rung=None if ladder is None else ladder.rung,
+            latency_recent_ms=session.recorder.latency.recent(),
         )
 
     def report(self) -> Report:

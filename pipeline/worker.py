@@ -216,6 +216,9 @@ def _status(runner: Runner) -> dict[str, str | int | float | bool]:
         "fps": round(status.fps, 2),
         "latency_p50_ms": status.latency_p50_ms,
         "rung": status.rung,
+        "latency_recent_p50_ms": status.latency_recent_ms and status.latency_recent_ms[0],
+        "latency_recent_p99_ms": status.latency_recent_ms and status.latency_recent_ms[1],
+        **{f"dropped_{reason}": count for reason, count in status.dropped.items()},
     }
     return {name: value for name, value in known.items() if value is not None}
 
