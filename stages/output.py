@@ -14,9 +14,9 @@ from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.carry import Carry
 from lsd.stages.place import Landing
-from lsd.stages.sinks.sink import Pixels, SinkSettings
+from lsd.stages.sinks.sink import Pixels, Sink, SinkSettings
 from lsd.stages.sinks.table import check_output, local_path, open_sink
-from lsd.stages.sinks.writer import Writer
+from lsd.stages.sinks.writer import Reopen, Writer
 from lsd.stages.sources.table import local_path as input_path
 
 # A sink that needs longer than this to finish its file is left behind.
@@ -50,7 +50,7 @@ class Output:
 
     Live, a sink that lags loses pictures and nobody waits for it; file to file,
     nothing is lost and the slowest sink sets the pace. A sink that fails is
-    reported and dropped; the others go on.
+    reported, and the others go on; live, it is tried again until it works.
     """
 
     Options: ClassVar[type[StageOptions]] = OutputOptions
@@ -62,7 +62,7 @@ class Output:
         self.name = name
         self._landing: Landing | None = None
         self._writers: list[Writer] = []
-        self._failed: list[Writer] = []
+        self._away: set[Writer] = set()  # failed, and told
         self._where: list[str] = []
         self._last: Pixels | None = None
         self._carry = Carry()
@@ -81,7 +81,8 @@ class Output:
         settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)
         for text in options.outputs:
             sink = open_sink(text, settings)
-            writer = Writer(sink, text, live=context.live, stopping=context.stopping)
+            reopen = _reopener(text, settings) if context.live else None
+            writer = Writer(sink, text, live=context.live, stopping=context.stopping, reopen=reopen)
             self._writers.append(writer)
             self._where.append(sink.where)
 
@@ -166,25 +167,37 @@ class Output:
                 self._context.counters[self.name, "lost_by_sink"] += writer.lost
         failed = [writer for writer in writers if writer.error]
         if failed and len(failed) == len(writers):
-            raise _all_failed([*self._failed, *failed])
-        self._report(failed)
+            raise _all_failed(failed)
+        self._report(failed, "the other outputs go on")
 
     def _emit(self, pixels: Pixels, pts_ns: int) -> None:
         for writer in self._writers:
             writer.put(pixels, pts_ns)
         failed = [writer for writer in self._writers if writer.error]
-        if not failed:
-            return
-        self._writers = [writer for writer in self._writers if not writer.error]
-        self._failed += failed
-        if not self._writers:
-            raise _all_failed(self._failed)
-        self._report(failed)
+        if failed and len(failed) == len(self._writers):
+            self._writers = []
+            for writer in failed:
+                writer.finish()
+            raise _all_failed(failed)
+        again = " and it is tried again" if self._context.live else ""
+        self._report(failed, f"the other outputs go on{again}")
+        for writer in self._away.difference(failed):
+            self._away.discard(writer)
+            self._context.warn(f"{writer.label}: goes on, in {writer.where}")
 
-    def _report(self, failed: list[Writer]) -> None:
+    def _report(self, failed: list[Writer], what_now: str) -> None:
         for writer in failed:
-            self._context.counters[self.name, "sink_failed"] += 1
-            self._context.warn(f"{writer.error}; the other outputs go on")
+            if writer not in self._away:
+                self._away.add(writer)
+                self._context.counters[self.name, "sink_failed"] += 1
+                self._context.warn(f"{writer.error}; {what_now}")
+
+
+def _reopener(text: str, settings: SinkSettings) -> Reopen:
+    def reopen(part: int, written: int) -> Sink:
+        return open_sink(text, settings._replace(part=part, first=written))
+
+    return reopen
 
 
 def _all_failed(failed: list[Writer]) -> SinkError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,12 @@ from clips import PERIOD_NS, context, read_video, tensor_frame
 from pydantic import ValidationError
 
 import lsd.stages.output
+import lsd.stages.sinks.writer
 from lsd.pipeline.errors import ShapeError, SinkError
 from lsd.pipeline.frame import TENSOR
 from lsd.pipeline.stage import Context, SinkStage, StandInStage
 from lsd.stages.output import Output, OutputOptions
+from lsd.stages.sinks.sink import SinkSettings
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -141,6 +145,83 @@ def test_failing_sink_is_reported_and_dropped_and_the_others_go_on(opened: Calla
     assert ctx.counters["output", "sink_failed"] == 1
     assert broken.is_closed
     assert good.times[-1] == 200_000 * PERIOD_NS
+
+
+def feed_until(output: Output, ctx: Context, condition: Callable[[], bool]) -> int:
+    """Give frames until something has happened in a sink's own thread; return how many."""
+    give_up = time.monotonic() + 60
+    index = 0
+    while not condition():
+        assert time.monotonic() < give_up, ctx.messages
+        output.process(tensor_frame(index, ctx))
+        index += 1
+        time.sleep(0.001)
+    return index
+
+
+def test_live_a_failed_sink_is_tried_again_until_it_works(
+    opened: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lsd.stages.sinks.writer, "FIRST_WAIT_S", 0.001)
+    broken, good = Collecting(fails_at(3)), Collecting()
+    output, ctx = opened(broken, good, live=True)
+    full, second = Collecting(fails_at(0)), Collecting()
+    made = iter([SinkError("no such folder"), full, second])
+    asked = []
+
+    def reopen(text: str, settings: SinkSettings) -> Collecting:
+        asked.append((text, settings.part, settings.first))
+        sink = next(made)
+        if isinstance(sink, Exception):
+            raise sink
+        return sink
+
+    monkeypatch.setattr(lsd.stages.output, "open_sink", reopen)
+    fed = feed_until(output, ctx, lambda: len(ctx.messages) == 2)
+    output.close()
+    assert ctx.messages == [
+        "a.mp4: the disk is full, after 3 pictures; the other outputs go on and it is tried again",
+        "a.mp4: goes on, in memory",
+    ]
+    # what took no picture leaves no part behind
+    assert asked == [("a.mp4", 2, 3)] * 3
+    assert broken.is_closed
+    assert full.is_closed
+    assert second.is_closed
+    written = len(broken.times) + len(second.times) + len(good.times)
+    assert ctx.counters["output", "lost_by_sink"] == 2 * fed - written
+    assert ctx.counters["output", "sink_failed"] == 1
+    assert second.times[-1] == (fed - 1) * PERIOD_NS
+
+
+def test_live_the_end_does_not_wait_for_a_sink_that_is_away(opened: Callable) -> None:
+    broken, good = Collecting(fails_at(3)), Collecting()
+    output, ctx = opened(broken, good, live=True)
+    fed = feed_until(output, ctx, lambda: bool(ctx.messages))
+    output.close()  # long before the next attempt
+    assert ctx.counters["output", "lost_by_sink"] == 2 * fed - 3 - len(good.times)
+
+
+def test_live_a_removed_folder_is_made_again_and_the_files_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lsd.stages.sinks.writer, "FIRST_WAIT_S", 0.001)
+    names = [f"{tmp_path}/films/a.mkv", f"{tmp_path}/pictures/%03d.png", "null://"]
+    ctx = context(live=True, outputs=names)
+    output = Output("output")
+    output.open(ctx)
+    last = tmp_path / "pictures" / "003.png"
+    feed_until(output, ctx, lambda: last.exists() and (tmp_path / "films" / "a.mkv").exists())
+    for folder in ("films", "pictures"):
+        shutil.rmtree(tmp_path / folder)
+    feed_until(output, ctx, lambda: len(ctx.messages) == 4)
+    output.close()
+    assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["a-part2.mkv"]
+    assert read_video(tmp_path / "films" / "a-part2.mkv")
+    numbers = sorted(int(path.stem) for path in (tmp_path / "pictures").glob("*.png"))
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert numbers[0] > 3, "no number twice"
+    assert "the file was removed or moved away" in " ".join(ctx.messages)
 
 
 def test_last_sinks_failure_ends_the_run(opened: Callable) -> None:

@@ -23,13 +23,14 @@ class PngSequence:
     Args:
         pattern: a path whose last part holds one number such as %06d.
         label: the output as the user named it.
+        first: the number of the first one.
     """
 
-    def __init__(self, pattern: Path, label: str) -> None:
+    def __init__(self, pattern: Path, label: str, first: int = 0) -> None:
         self.where = str(pattern)
         self._pattern = pattern
-        self._count = 0
-        check_writable(self._path(0), label)
+        self._count = first
+        check_writable(self._path(first), label)
 
     def write(self, pixels: Pixels, pts_ns: int) -> None:
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
@@ -57,7 +58,7 @@ def open_sink(uri: Uri, settings: SinkSettings) -> PngSequence:
     Raises:
         SinkError: the pattern holds no number, or the folder cannot be written.
     """
-    return PngSequence(pattern_of(uri), uri.text)
+    return PngSequence(pattern_of(uri), uri.text, settings.first)
 
 
 def pattern_of(uri: Uri) -> Path:

@@ -20,12 +20,17 @@ class SinkSettings(NamedTuple):
         rate_hz: nominal; the time stamps are what counts.
         live: True: encode quickly rather than small.
         codec: for video files: "h264", "av1" or "vp9".
+        part: from 2 on for a sink that takes the place of one that failed; a file gets a name of
+            its own, since what the one before wrote is not lost.
+        first: the number of the first picture; so many are written.
     """
 
     size: Size
     rate_hz: float
     live: bool
     codec: str = "h264"
+    part: int = 1
+    first: int = 0
 
 
 class Sink(Protocol):

@@ -101,18 +101,25 @@ class VideoFile:
         self._encoder = _encoder(settings.codec, label)
         self._reformatter = VideoReformatter()
         self._file: IO[bytes] | None = None
+        self._opened: os.stat_result | None = None
         self._container: Any = None
         self._first_ns = 0
         self._last = -1
         self._step = round(TICKS / settings.rate_hz)
+        self._count, self._per_second = 0, max(1, round(settings.rate_hz))
         # No two pictures at one time: mp4 counts in our ticks, Matroska in milliseconds.
         self._least = 1 if FORMATS[path.suffix.lower()] != "matroska" else TICKS // 1000
         check_writable(path, label)
 
     def write(self, pixels: Pixels, pts_ns: int) -> None:
         if self._container is None:
-            self._start(self._path.open("wb"))
+            file = self._path.open("wb")
+            self._opened = os.fstat(file.fileno())
+            self._start(file)
             self._first_ns = pts_ns
+        elif self._settings.live and self._count % self._per_second == 0:
+            self._check_there()
+        self._count += 1
         ticks = round((pts_ns - self._first_ns) * TICKS / 1_000_000_000)
         if self._last >= 0:
             ticks = max(ticks, self._last + self._least)
@@ -168,10 +175,23 @@ class VideoFile:
         self._stream.pix_fmt = "yuv420p"
         context = self._stream.codec_context
         context.time_base = _TICK
-        context.gop_size = max(1, round(settings.rate_hz))  # a key frame, so a fragment, a second
+        context.gop_size = self._per_second  # a key frame, so a fragment, a second
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # 16 to 235
         context.thread_count = 1 if settings.live else 0  # live, the other core is the network's
+
+    def _check_there(self) -> None:
+        """Refuse to write to a file that has no name any more: the kernel would let us.
+
+        Raises:
+            SinkError: it was removed, or another is in its place.
+        """
+        try:
+            is_there = self._opened is None or os.path.samestat(self._path.stat(), self._opened)
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise SinkError("the file was removed or moved away")
 
     def _mux(self, packets: list[Any]) -> None:
         self._container.mux(packets)
@@ -184,7 +204,10 @@ def open_sink(uri: Uri, settings: SinkSettings) -> VideoFile:
     Raises:
         SinkError: it cannot be written, or there is no encoder for the codec.
     """
-    return VideoFile(Path(uri.rest).expanduser(), uri.text, settings)
+    path = Path(uri.rest).expanduser()
+    if settings.part > 1:
+        path = path.with_name(f"{path.stem}-part{settings.part}{path.suffix}")
+    return VideoFile(path, uri.text, settings)
 
 
 def _encoder(codec: str, label: str) -> str:
