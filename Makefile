@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 FOLDERS := pipeline stages kernels configs lab
 
 .DEFAULT_GOAL := demo
-.PHONY: setup demo test check drift bench wheel-test schema clean
+.PHONY: setup demo test check drift chaos soak bench wheel-test schema clean
 
 setup: $(VENV)/.stamp build/types/.stamp  ## make .venv with the pinned packages, once
 
@@ -39,6 +39,12 @@ check: setup  ## lint, format, types
 
 drift: setup  ## hold a stream of thousands of frames to the gates; both controls must fail
 	$(BIN)/livesd drift -o out/drift
+
+chaos: setup  ## for a minute, kill, hang and starve the real workers, their source and their outputs
+	$(BIN)/python -m lsd.lab.chaos --minutes 1.2 --seed 7 -o out/chaos
+
+soak: setup  ## for an hour, run the real workers; memory and latency must stay flat, nothing may be lost
+	$(BIN)/python -m lsd.lab.soak --minutes 60
 
 bench: setup  ## time every stage, the network, the pipeline's own overhead, and hops between processes
 	$(BIN)/python -m lsd.lab.bench

@@ -1,5 +1,8 @@
 """Kills and stops the workers of a run at random, and holds its supervisor to what it promises.
 
+    python -m lsd.lab.chaos --minutes 1 --seed 7    # a run of its own: what CI does (ordeal.py)
+
+    # or on a run that is there
     livesd up my.yaml --name trial
     python -m lsd.lab.chaos trial --acts 100 --seed 1
     python -m lsd.lab.chaos trial --acts 100 --seed 1 --end     # at last, kill the supervisor too
@@ -68,8 +71,7 @@ class Chaos:
             before = self._await(self._all_run, "all workers running")
             time.sleep(self._draw.uniform(0, 0.3))
             worker = self._draw.choice(sorted(before))
-            how: How = self._draw.choice(("kill", "kill", "hang"))
-            yield self._act(before, worker, how)
+            yield self.act(worker, self._draw.choice(("kill", "kill", "hang")))
 
     def end(self) -> None:
         """Kill the supervisor.
@@ -85,7 +87,13 @@ class Chaos:
         if self._run.name in names:
             raise BrokenPromise(f"{self._run.name} is still found after its supervisor's death")
 
-    def _act(self, before: dict[str, Any], worker: str, how: How) -> Act:
+    def act(self, worker: str, how: How) -> Act:
+        """Do this to a worker, and wait until all is as before.
+
+        Raises:
+            BrokenPromise: what did not hold.
+        """
+        before = self._await(self._all_run, "all workers running")
         old = before[worker]
         started = time.monotonic()
         os.kill(old["pid"], _SIGNALS[how])
@@ -116,13 +124,22 @@ class Chaos:
         return workers if is_well else None
 
     def _await(self, condition: Callable[[], Any], what: str) -> Any:
-        give_up = time.monotonic() + self._patience_s
-        while time.monotonic() < give_up:
-            found = condition()
-            if found:
-                return found
-            time.sleep(_LOOK_S)
-        raise BrokenPromise(f"never came within {self._patience_s:g} s: {what}")
+        return awaited(condition, what, self._patience_s)
+
+
+def awaited(condition: Callable[[], Any], what: str, patience_s: float) -> Any:
+    """Return the first true result.
+
+    Raises:
+        BrokenPromise: none came in time.
+    """
+    give_up = time.monotonic() + patience_s
+    while time.monotonic() < give_up:
+        found = condition()
+        if found:
+            return found
+        time.sleep(_LOOK_S)
+    raise BrokenPromise(f"never came within {patience_s:g} s: {what}")
 
 
 def _is_there(pid: int) -> bool:
@@ -144,28 +161,41 @@ def _name(pid: int) -> str:
 
 
 def main() -> None:
-    """Torment a run that `livesd up` has started."""
+    """Torment a run that `livesd up` has started, or one of our own."""
     parser = argparse.ArgumentParser(
-        prog="python -m lsd.lab.chaos", description="Kill and stop a run's workers at random."
+        prog="python -m lsd.lab.chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", help="the run, as livesd status shows it")
-    parser.add_argument("--acts", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--end", action="store_true", help="at last, kill the supervisor")
+    parser.add_argument("name", nargs="?", help="the run, as livesd status shows it; default: ours")
+    parser.add_argument("--acts", type=int, default=20, help="how many, on a run that is there")
+    parser.add_argument("--end", action="store_true", help="at last, kill its supervisor")
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long, on a run of our own")
+    parser.add_argument("--seed", type=int, default=1, help="draws the acts")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/chaos"), metavar="FOLDER")
     options = parser.parse_args()
     with reported():
-        run = next((run for run in find_runs() if run.name == options.name), None)
-        if run is None:
-            raise ConfigError(f"no run is called {options.name!r}; livesd status shows what runs")
-        chaos = Chaos(run, options.seed)
-        acts = []
-        for act in chaos.acts(options.acts):
-            say(f"{act.how} {act.worker}: back after {act.recovered_s:.2f} s")
-            acts.append(act)
-        if options.end:
-            chaos.end()
-            say("the supervisor was killed, and its workers are gone")
-        print_json({"seed": options.seed, "acts": [act._asdict() for act in acts]})
+        if options.name is None:
+            from lsd.lab.ordeal_command import ordeal  # it knows us
+
+            ordeal(options.minutes, options.seed, options.output)
+        else:
+            _torment(options.name, options.acts, options.seed, at_last=options.end)
+
+
+def _torment(name: str, count: int, seed: int, *, at_last: bool) -> None:
+    run = next((run for run in find_runs() if run.name == name), None)
+    if run is None:
+        raise ConfigError(f"no run is called {name!r}; livesd status shows what runs")
+    chaos = Chaos(run, seed)
+    acts = []
+    for act in chaos.acts(count):
+        say(f"{act.how} {act.worker}: back after {act.recovered_s:.2f} s")
+        acts.append(act)
+    if at_last:
+        chaos.end()
+        say("the supervisor was killed, and its workers are gone")
+    print_json({"seed": seed, "acts": [act._asdict() for act in acts]})
 
 
 if __name__ == "__main__":

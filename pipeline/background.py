@@ -19,9 +19,11 @@ from typing import Any, TextIO
 from lsd.pipeline.deployment import Deployment, sealed_file
 from lsd.pipeline.errors import ConfigError, LsdError
 from lsd.pipeline.process import become
+from lsd.pipeline.report import render_table
 from lsd.pipeline.run_directory import claim
+from lsd.pipeline.supervise import merged_report
 from lsd.pipeline.supervisor import Supervisor
-from lsd.pipeline.terminal import EXIT_FAILED
+from lsd.pipeline.terminal import EXIT_FAILED, rendered
 from lsd.pipeline.worker_life import State
 
 LARGEST_LOG = 8 * 1024 * 1024  # then it becomes NAME.log.1, in the place of the one before
@@ -146,6 +148,10 @@ def _supervise(name: str, plain: dict[str, Any], log: Path, answer: TextIO) -> i
             on_settled=lambda is_up: _answer(answer, {} if is_up else _failure(supervisor)),
         )
         code = supervisor.run()
+        report = merged_report(deployment, supervisor.status())
+        if report is not None:
+            lines.write(rendered(render_table(report)))
+            lines.write(f"{name}: frames {json.dumps(report.to_json()['frames'])}")
         lines.write(f"{name}: over, exit code {code}")
     return code
 

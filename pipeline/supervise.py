@@ -57,7 +57,7 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         )
         code = supervisor.run()
     status = supervisor.status()
-    report = _merged(deployment, status)
+    report = merged_report(deployment, status)
     if report is not None:
         (say if as_json else tell)(rendered(render_table(report), to_stderr=as_json))
     if as_json:
@@ -68,10 +68,11 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
     return code
 
 
-def _merged(deployment: Deployment, status: dict[str, Any]) -> Report | None:
+def merged_report(deployment: Deployment, status: dict[str, Any]) -> Report | None:
     """Put together what the workers have told, and what their pages say of the frames.
 
-    None where they have no pages: another program's workers, started by another's commands.
+    Takes each worker's own report out of `status`, which is a supervisor's at its end. None where
+    they have no pages: another program's workers, started by another's commands.
     """
     if not all(LINEAGE in spec.fds for spec in deployment.specs):
         return None

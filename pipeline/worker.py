@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lsd.pipeline.graph import Graph
     from lsd.pipeline.links.ring import Ring
     from lsd.pipeline.part import Part
-    from lsd.pipeline.runner import Runner
+    from lsd.pipeline.runner import Runner, Status
 
 _BEAT_S = 0.1
 
@@ -199,12 +199,19 @@ def _run(runner: Runner, control: Control) -> None:
     signal.signal(signal.SIGTERM, lambda *_: runner.kill())
     runner.start()
     control.ready()
-    while not runner.wait(_BEAT_S):
-        control.beat(_status(runner))
+    told = 0
+    is_over = False
+    while not is_over:
+        is_over = runner.wait(_BEAT_S)
+        status = runner.status()
+        for text in status.messages[told:]:  # into the run's log, and a post-mortem's last lines
+            print(text, file=sys.stderr, flush=True)
+        told = len(status.messages)
+        if not is_over:
+            control.beat(_status(runner, status))
 
 
-def _status(runner: Runner) -> dict[str, str | int | float | bool]:
-    status = runner.status()
+def _status(runner: Runner, status: Status) -> dict[str, str | int | float | bool]:
     known = {
         "frames": runner.served,
         "waiting": not runner.is_at_work,
