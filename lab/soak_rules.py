@@ -15,6 +15,7 @@ WARMUP_S = 600.0  # of a process's life, or a fifth of the soak where that is sh
 MEMORY_MB_PER_H = 10.0  # 1.7 GB a week, which an operator would notice before it hurts
 LATENCY_PER_H = {"p50": 0.10, "p99": 0.25}  # of the median
 COUNT_MARGIN = 1  # a descriptor or thread more at the end may be one that was just in use
+_FEW = "too few samples of one process"
 _SHARE = 0.25  # at either end: what is compared
 
 
@@ -74,11 +75,11 @@ def _memory(
 ) -> Gate:
     found, limit = trend(times_s, own_mb), f"at most {MEMORY_MB_PER_H:g} MB/h at 95 %"
     if found is None:
-        return _too_short(f"memory {name}", limit, recording)
+        return _too_short(f"memory {name}", _FEW, limit, recording)
     text = f"{np.median(own_mb):.0f} MB, {found.slope:+.1f} MB/h "
     text += f"({found.low:+.1f} to {found.high:+.1f})"
     if found.high > MEMORY_MB_PER_H >= found.low:
-        text += ": not long enough to tell"
+        return _too_short(f"memory {name}", f"{text}: too short to tell", limit, recording)
     return Gate(f"memory {name}", text, limit, found.high <= MEMORY_MB_PER_H)
 
 
@@ -86,14 +87,14 @@ def _count(name: str, values: Sequence[float], recording: Recording) -> Gate:
     limit = f"at most {COUNT_MARGIN} more at the end"
     share = int(len(values) * _SHARE)
     if not share:
-        return _too_short(name, limit, recording)
+        return _too_short(name, _FEW, limit, recording)
     before, after = np.median(values[:share]), np.median(values[-share:])
     return Gate(name, f"{before:g} to {after:g}", limit, bool(after <= before + COUNT_MARGIN))
 
 
-def _too_short(name: str, limit: str, recording: Recording) -> Gate:
+def _too_short(name: str, found: str, limit: str, recording: Recording) -> Gate:
     """What was started again too often to judge is excused where that was our doing."""
-    return Gate(name, "too few samples of one process", limit, None if recording.acts else False)
+    return Gate(name, found, limit, None if recording.acts else False)
 
 
 def _latency(recording: Recording) -> Iterator[Gate]:
