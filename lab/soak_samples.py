@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lsd.pipeline.errors import ConfigError
+from lsd.pipeline.supervised import dropped_of
 
 _KEPT = ("captured", "emitted", "repeated", "failed", "frames")
 
@@ -62,16 +63,15 @@ def sample(at_s: float, status: Mapping[str, Any], pictures: int, gap_ms: float)
     """
     processes = {"supervisor": {"pid": status["pid"]} | (process_sample(status["pid"]) or {})}
     frames: dict[str, int] = {}
-    dropped: defaultdict[str, int] = defaultdict(int)
+    dropped: Counter[str] = Counter()
     for name, worker in status["workers"].items():
         told, pid = worker["status"], worker["pid"]
         found = process_sample(pid) if pid is not None else None
         processes[name] = {"pid": pid, "restarts": worker["restarts"]} | (found or {})
-        for key, value in told.items():
-            if key.startswith("dropped_"):
-                dropped[key.removeprefix("dropped_")] += value
-            elif key in _KEPT:
-                frames[key] = max(value, frames.get(key, 0))
+        dropped.update(dropped_of(told))
+        dropped.update(worker["dropped_before"])
+        for key in _KEPT:
+            frames[key] = max(told.get(key, 0), frames.get(key, 0))
     *_, last = status["workers"].values()
     return {
         "kind": "sample",

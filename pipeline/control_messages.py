@@ -18,6 +18,7 @@ VERSION = 1
 MAX_BYTES = 32 * 1024
 MAX_TEXT = 4000  # of an error's text
 MAX_STATUS = 32  # entries of a heartbeat
+DROPPED = "dropped_"  # begins an entry of a heartbeat: frames that were dropped for that reason
 
 Scalar = int | float | str | bool | None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lsd.pipeline.ledger import Counts
@@ -23,11 +23,13 @@ class Told:
         stages: that it ran.
         report: of its last process, as the worker program sends it; empty where it told none.
         restarts: how often it was started again.
+        dropped_before: reason -> frames that its processes that died had dropped, as far as known.
     """
 
     stages: Sequence[str]
     report: Mapping[str, Any]
     restarts: int = 0
+    dropped_before: Mapping[str, int] = field(default_factory=dict)
 
 
 def merge(
@@ -49,8 +51,9 @@ def merge(
     reports = [worker.report for worker in workers]
     first, last = reports[0], reports[-1]
     dropped: Counter[str] = Counter()
-    for report in reports:
-        dropped.update(_frames(report).get("dropped", {}))
+    for worker in workers:
+        dropped.update(worker.dropped_before)
+        dropped.update(_frames(worker.report).get("dropped", {}))
     failed = sum(_frames(report).get("failed", 0) for report in reports)
     lost = captured - emitted - failed - sum(dropped.values())
     has_died = any(worker.restarts for worker in workers) or not all(reports)

@@ -78,7 +78,7 @@ def merged_report(deployment: Deployment, status: dict[str, Any]) -> Report | No
         return None
     source, *_, sink = (Lineage(spec.fds[LINEAGE]) for spec in deployment.specs)
     told = [
-        Told(worker["stages"], worker.pop("report"), worker["restarts"])
+        Told(worker["stages"], worker.pop("report"), worker["restarts"], worker["dropped_before"])
         for worker in status["workers"].values()
     ]
     return merge(

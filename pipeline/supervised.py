@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from lsd.pipeline.control_messages import Message, Scalar
+from lsd.pipeline.control_messages import DROPPED, Message, Scalar
 from lsd.pipeline.post_mortem import PostMortem
 from lsd.pipeline.process import DUMP_SIGNAL
 from lsd.pipeline.worker_life import USAGE, Action, Exit, State, WorkerLife
@@ -45,6 +46,7 @@ class Supervised:
         self.is_away = False
         self.post_mortem: PostMortem | None = None
         self.malformed = 0
+        self.dropped: Counter[str] = Counter()  # by processes that died, as they told last
         self._policy = policy
         self._emit = emit
         self._on_spawn = on_spawn
@@ -91,6 +93,8 @@ class Supervised:
         self.process = None
         was_stopping = self.life.state is State.ENDING
         actions = self.life.exited(time.monotonic_ns(), how)
+        if not self.report:
+            self.dropped.update(dropped_of(self._status))
         if self.life.cause is not None:
             self._examine(process)
         elif not was_stopping or self.life.state is not State.ENDED:
@@ -117,6 +121,7 @@ class Supervised:
             "malformed": self.malformed + (self.process.malformed if self.process else 0),
             "post_mortem": None if self.post_mortem is None else self.post_mortem.to_json(),
             "report": self.report,
+            "dropped_before": dict(self.dropped),
         }
 
     def _do(self, actions: list[Action]) -> None:
@@ -138,7 +143,7 @@ class Supervised:
 
     def _spawn(self) -> None:
         now_ns = time.monotonic_ns()
-        self._spawned_ns, self._beat_ns, self._status = now_ns, 0, {}
+        self._spawned_ns, self._beat_ns, self._status, self.report = now_ns, 0, {}, {}
         try:
             self.process = WorkerProcess(self.spec)
         except OSError as error:
@@ -200,3 +205,16 @@ class Supervised:
         if life.in_a_row:
             return f"given up after {life.in_a_row} restarts in a row; the run ends"
         return "given up; the run ends"
+
+
+def dropped_of(status: Mapping[str, Scalar]) -> dict[str, int]:
+    """Return the frames that a worker has dropped, by reason, from what its heartbeat says.
+
+    >>> dropped_of({"frames": 9, "dropped_superseded": 2})
+    {'superseded': 2}
+    """
+    return {
+        name.removeprefix(DROPPED): count
+        for name, count in status.items()
+        if name.startswith(DROPPED) and isinstance(count, int)
+    }

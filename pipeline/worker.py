@@ -18,6 +18,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.control import Control
+from lsd.pipeline.control_messages import DROPPED
 from lsd.pipeline.errors import ConfigError, LsdError
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
 from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, RING
@@ -225,7 +226,7 @@ def _status(runner: Runner, status: Status) -> dict[str, str | int | float | boo
         "rung": status.rung,
         "latency_recent_p50_ms": status.latency_recent_ms and status.latency_recent_ms[0],
         "latency_recent_p99_ms": status.latency_recent_ms and status.latency_recent_ms[1],
-        **{f"dropped_{reason}": count for reason, count in status.dropped.items()},
+        **{f"{DROPPED}{reason}": count for reason, count in status.dropped.items()},
     }
     return {name: value for name, value in known.items() if value is not None}
 

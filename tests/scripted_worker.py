@@ -94,7 +94,8 @@ def work(
             hang_here()
         is_still = misbehaves and frames == told.still_at
         frames += not is_still
-        control.beat({"frames": frames, "fps": 25.0, "rung": "full", "waiting": told.waits})
+        status = {"frames": frames, "fps": 25.0, "rung": "full", "dropped_late": 3}
+        control.beat({**status, "waiting": told.waits})
     control.ended({"frames": frames})
     return 0
 

@@ -53,6 +53,12 @@ def test_what_a_dead_process_had_is_lost_and_otherwise_still_on_its_way():
     assert (lost.in_flight, lost.dropped) == (0, {"superseded": 3, "worker_died": 10})
 
 
+def test_what_dead_processes_had_dropped_keeps_its_reason():
+    camera = Told(CAMERA.stages, CAMERA.report, restarts=1, dropped_before={"superseded": 7})
+    counts = merge([camera, MODEL, SCREEN], captured=110, emitted=95, budget_ms=40.0).counts
+    assert counts.dropped == {"superseded": 10, "worker_died": 3}
+
+
 def test_a_worker_that_told_nothing_leaves_a_report_without_it():
     report = merge([Told(["capture"], {}), MODEL, SCREEN], captured=100, emitted=95, budget_ms=40.0)
     assert report.read.count == 0

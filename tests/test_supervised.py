@@ -34,6 +34,7 @@ def test_last_words_are_heard_after_the_end_and_forgotten_by_the_next_process():
     assert worker.post_mortem.beat_age_s is not None
     worker.tick()
     assert worker.to_json()["status"] == {}
+    assert worker.to_json()["dropped_before"] == {"late": 3}, "what it had dropped has its reason"
     worker.kill()
     await_end(worker)
     assert worker.life.state is State.ENDED
