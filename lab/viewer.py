@@ -30,7 +30,7 @@ class Viewer:
         self._port = port
         self._arrived_s: deque[float] = deque(maxlen=_KEPT)
         self._ended = threading.Event()
-        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._run, name="viewer", daemon=True)
         self._thread.start()
 
@@ -49,10 +49,10 @@ class Viewer:
     def close(self) -> None:
         """Look no more."""
         self._ended.set()
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
+        connection = self._socket
+        if connection is not None:
             with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread
+                connection.shutdown(socket.SHUT_RDWR)  # wakes the thread
         self._thread.join(_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -63,8 +63,9 @@ class Viewer:
 
     def _watch(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)
-        self._connection = connection
         try:
+            connection.connect()
+            self._socket = connection.sock  # the response takes it from the connection
             connection.request("GET", "/stream")
             stream = connection.getresponse()
             while not self._ended.is_set():
@@ -78,6 +79,7 @@ class Viewer:
                     self.pictures += 1
                     self._arrived_s.append(time.monotonic())
         finally:
+            self._socket = None
             connection.close()
 
 

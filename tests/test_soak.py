@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,3 +192,45 @@ def test_what_the_kernel_says_about_a_process():
     assert found["rss_mb"] > found["own_mb"] > 10
     assert found["fds"] == pytest.approx(len(os.listdir("/proc/self/fd")), abs=3)
     assert process_sample(2**22 + 1) is None
+
+
+class Interrupted:
+    """A run in whose third interval somebody presses Ctrl-C."""
+
+    def __init__(self, config, settings, log):
+        self.checks = 0
+
+    def await_running(self, patience_s):
+        return SimpleNamespace(name="trial", status_socket=None)
+
+    def check_alive(self):
+        self.checks += 1
+        if self.checks == 3:
+            raise KeyboardInterrupt
+
+    def end(self):
+        return 130, {"frames": FRAMES, "fps": 25.0}
+
+    def kill(self): ...
+
+
+def test_ctrl_c_ends_in_order_and_the_verdict_is_written(tmp_path, monkeypatch, capsys):
+    worker = {"pid": os.getpid(), "restarts": 0, "status": {"emitted": 9}, "dropped_before": {}}
+    status = {"pid": os.getpid(), "workers": {"screen": worker}}
+    monkeypatch.setattr(soak, "Trial", Interrupted)
+    monkeypatch.setattr(soak, "Viewer", lambda port: SimpleNamespace(
+        pictures=9, longest_gap_s=lambda *_: 0.04, close=lambda: None
+    ))  # fmt: skip
+    monkeypatch.setattr(soak, "ask_status", lambda path: status)
+    monkeypatch.setattr(sys, "argv", ["soak", "--every", "0.01", "-o", str(tmp_path)])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert soak.main() == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    found = read(tmp_path / "samples.jsonl")
+    assert len(found.samples) == 2
+    assert found.samples[0]["frames"]["emitted"] == 9
+    assert found.end["report"]["frames"] == FRAMES
+    assert "| lasted | 0.0 min | 60 min, as asked | **fails** |" in capsys.readouterr().out
+    assert (tmp_path / "soak.svg").exists()

@@ -16,7 +16,8 @@ from lsd.pipeline.deploy import deploy
 from lsd.pipeline.errors import GraphError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
-from lsd.pipeline.worker import _numbered
+from lsd.pipeline.runner import Status
+from lsd.pipeline.worker import _numbered, _run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 
@@ -103,6 +104,50 @@ def test_a_killed_model_comes_back_and_every_frame_is_accounted_for(tmp_path):
     for pid in (victim, successor):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+class Warned:
+    """A runner whose stages warn while it runs, and once more at its end."""
+
+    served, is_at_work = 0, False
+
+    def __init__(self):
+        self._told = iter([(), ("a",), ("a",), ("a", "b")])
+        self._left = 4
+
+    def start(self): ...
+
+    def wait(self, timeout_s):
+        self._left -= 1
+        return self._left == 0
+
+    def status(self):
+        counts = {"captured": 0, "emitted": 0, "repeated": 0, "dropped": {"late": 2}, "failed": 0}
+        nothing = dict.fromkeys(("latency_p50_ms", "latency_p99_ms", "hit_rate", "expected"))
+        return Status(
+            **counts, **nothing, in_flight=0, fps=0, messages=next(self._told), is_running=True
+        )
+
+
+class Control:
+    def __init__(self):
+        self.beats = []
+
+    def ready(self): ...
+
+    def beat(self, status):
+        self.beats.append(status)
+
+
+def test_a_worker_tells_its_warnings_when_they_come_and_each_once(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    control = Control()
+    try:
+        _run(Warned(), control)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == "a\nb\n"
+    assert [beat["dropped_late"] for beat in control.beats] == [2, 2, 2]
 
 
 def test_a_recurrence_across_workers_is_refused(tmp_path):
