@@ -60,7 +60,7 @@ def drawn(recording: Recording) -> str:
 def _panels(recording: Recording) -> list[tuple[str, list[Line]]]:
     samples = recording.samples
     names = samples[0]["processes"] if samples else ()
-    memory = [
+    memory: list[Line] = [
         (
             name,
             [
@@ -71,7 +71,7 @@ def _panels(recording: Recording) -> list[tuple[str, list[Line]]]:
         )
         for name in names
     ]
-    latency = [
+    latency: list[Line] = [
         (name, [(s["t_s"] / 60, s[key]) for s in samples if s[key] is not None])
         for name, key in (("p99", "p99_ms"), ("p50", "p50_ms"))
     ]
