@@ -48,12 +48,12 @@ WORKERS = ("camera", "model", "screen")
 LATE_S = 2 / RATE_HZ  # what operations.md promises: something goes out within two periods
 LATE_SHARE = 0.5  # of the acts may exceed that on a machine with other work,
 LONGEST_S = 0.5  # and none may exceed this
+HUNG_S = 2.0  # without a sign of life a worker counts as hung
 _NAME = "ordeal"
 _SIZE = Size(128, 128)
-HUNG_S = 2.0
 _AWAY_S = 1.0
 _STUCK_VIEWERS = 4
-_HEADER_BYTES = 1024
+_HEADER_BYTES = 1024  # a film of less holds no picture
 _ENOUGH = 5  # fresh pictures that tell that frames come through again
 
 

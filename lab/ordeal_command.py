@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ def ordeal(minutes: float, seed: int, folder: Path) -> None:
         BrokenPromise: what did not hold.
         LsdError: it did not come up.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind then, too
     until_s = time.monotonic() + minutes * 60 - _END_S
     folder.mkdir(parents=True, exist_ok=True)
     deeds: list[Deed] = []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +27,12 @@ class Trial:
         config: a YAML file with workers, or a bundled one.
         settings: values to change, as `--set` takes them.
         log: the run's messages go there.
-        env: variables beside our own.
 
     Attributes:
         process: the supervisor.
     """
 
-    def __init__(
-        self, config: str, settings: Sequence[str], log: Path, env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, config: str, settings: Sequence[str], log: Path) -> None:
         flags = [part for each in settings for part in ("--set", each)]
         self.log = log
         with log.open("ab") as messages:
@@ -45,7 +41,6 @@ class Trial:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=messages,
-                env={**os.environ, **(env or {})},
                 start_new_session=True,  # a Ctrl-C is ours to deal with
             )
 

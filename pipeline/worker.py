@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lsd.pipeline.runner import Runner, Status
 
 _BEAT_S = 0.1
+_MOST_REASONS = 16  # a heartbeat of too many entries would be none
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def _run(runner: Runner, control: Control) -> None:
 
 
 def _status(runner: Runner, status: Status) -> dict[str, str | int | float | bool]:
+    dropped = {f"{DROPPED}{reason}": count for reason, count in status.dropped.items()}
     known = {
         "frames": runner.served,
         "waiting": not runner.is_at_work,
@@ -226,7 +229,7 @@ def _status(runner: Runner, status: Status) -> dict[str, str | int | float | boo
         "rung": status.rung,
         "latency_recent_p50_ms": status.latency_recent_ms and status.latency_recent_ms[0],
         "latency_recent_p99_ms": status.latency_recent_ms and status.latency_recent_ms[1],
-        **{f"{DROPPED}{reason}": count for reason, count in status.dropped.items()},
+        **dict(islice(dropped.items(), _MOST_REASONS)),
     }
     return {name: value for name, value in known.items() if value is not None}
 
