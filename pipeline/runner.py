@@ -161,6 +161,7 @@ class Runner:
             device=device,
             clock=clock or MonotonicClock(),
             params=params.snapshot(),
+            resumes=part is not None and part.first_seq > 0,
         )
         self._graph = graph
         self._session = Session(graph, settings, context, params, part)

@@ -36,6 +36,7 @@ class Context:
             and end by the clock.
         may_go_on: asked between two denoise steps of a frame, with what a step takes in ns:
             whether a further one leaves the frame on time.
+        resumes: the stream goes on: a process before this one has captured frames of it.
         warn: prints one line for the user, at most once per text.
     """
 
@@ -51,6 +52,7 @@ class Context:
     shared: dict[str, Any] = field(default_factory=dict)
     on_card: Callable[[str, int, int, int], None] = lambda stage, seq, start_ns, end_ns: None
     may_go_on: Callable[[Frame, int], bool] = _always
+    resumes: bool = False
 
     def warn(self, text: str) -> None:
         """Report `text` to the user once; the runner prints what is new."""

@@ -68,7 +68,7 @@ def test_gaps_within_two_periods_hold_and_noise_on_fewer_than_half_does():
     assert judged([Deed("kill screen", 3.0, None)]) == "no act that the output had to bridge"
 
 
-@pytest.mark.parametrize("found", [gaps(50, 81, 82), gaps(50, 60, 501)])
+@pytest.mark.parametrize("found", [gaps(81, 81, 82, 50, 50), gaps(50, 60, 501)])
 def test_an_output_that_stood_still_is_told_with_the_act(found):
     with pytest.raises(BrokenPromise, match=r"the longest of (82|501) ms, at act 2"):
         judged(found)

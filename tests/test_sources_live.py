@@ -111,6 +111,22 @@ def test_wait_is_short_again_after_a_picture(devices: list[Any]) -> None:
     assert clock.now_ns() == 2 * FIRST_WAIT_NS
 
 
+def test_a_successor_waits_for_a_camera_that_is_away(devices: list[Any]) -> None:
+    gone = OSError(errno.ENOENT, "No such file")
+    devices += [gone, gone, FakeContainer(2)]
+    ctx = context(live=True)
+    ctx.resumes = True
+    shots = read(open_source("v4l2:///dev/video0", ctx, loop=False), 2)
+    assert [shot.discontinuity for shot in shots] == [True, False]
+    (told,) = ctx.messages
+    assert "there is no such camera" in told
+    assert told.endswith("; trying to connect again")
+    devices += [gone]
+    ctx.live = False
+    with pytest.raises(SourceError, match="there is no such camera"):
+        open_source("v4l2:///dev/video0", ctx, loop=False)
+
+
 def test_stop_ends_the_attempts(devices: list[Any]) -> None:
     devices += [FakeContainer(1)]
     ctx = context(live=True)

@@ -25,21 +25,25 @@ class Reconnecting:
 
     Args:
         connect: makes a decoder; raises SourceError. A failure of the first
-            call is the user's to know, so that it is not retried.
+            call is the user's to know, so that it is not retried, unless a
+            process before this one had pictures from there.
         label: the input as the user named it.
         context: clock, stop, counters and warnings.
     """
 
     def __init__(self, connect: Callable[[], Decoder], label: str, context: Context) -> None:
         self._connect, self._label, self._context = connect, label, context
-        self._decoder: Decoder | None = connect()
+        self._decoder: Decoder | None = None
         self._wait_ns = FIRST_WAIT_NS
         self._base_ns = 0
-        self.period_ns = self._decoder.period_ns
-        # A recording on a server has a length, and ends where it ends.
-        self._finite = self._decoder.duration_ns() is not None
-        # Like HLS, which comes in segments, it can be had faster than it plays.
-        self.timed = self._finite or self._decoder.is_segmented()
+        self.period_ns = round(1e9 / context.rate_hz)
+        self._finite = self.timed = False
+        try:
+            self._take(connect())
+        except SourceError as error:
+            if not (context.live and context.resumes):
+                raise
+            context.warn(f"{error}; trying to connect again")
 
     def read(self) -> Shot | None:
         while not self._context.stopping.is_set():
@@ -68,6 +72,14 @@ class Reconnecting:
             self._decoder.close()
             self._decoder = None
 
+    def _take(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.period_ns = decoder.period_ns
+        # A recording on a server has a length, and ends where it ends.
+        self._finite = decoder.duration_ns() is not None
+        # Like HLS, which comes in segments, it can be had faster than it plays.
+        self.timed = self._finite or decoder.is_segmented()
+
     def _lose(self, decoder: Decoder) -> None:
         why = decoder.error or "no more pictures come"
         self._context.warn(f"{self._label}: lost ({why}); trying to connect again")
@@ -82,7 +94,7 @@ class Reconnecting:
             return None
         self._wait_ns = min(2 * self._wait_ns, LONGEST_WAIT_NS)
         try:
-            self._decoder = self._connect()
+            self._take(self._connect())
         except SourceError:
             return None  # the loss was reported; the next attempt may succeed
         self._context.counters["capture", "reconnect"] += 1
