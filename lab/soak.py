@@ -65,6 +65,8 @@ def soak(options: argparse.Namespace, folder: Path) -> bool:
         except KeyboardInterrupt:
             interrupted = True
             say("ending in order")
+        except LsdError as error:  # the verdict will say what did not hold
+            say(str(error))
         code, report = trial.end()
         write(
             "end", exit_code=code, report={"frames": report.get("frames"), "fps": report.get("fps")}

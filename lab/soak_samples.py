@@ -65,22 +65,24 @@ def sample(at_s: float, status: Mapping[str, Any], pictures: int, gap_ms: float)
     frames: dict[str, int] = {}
     dropped: Counter[str] = Counter()
     for name, worker in status["workers"].items():
-        told, pid = worker["status"], worker["pid"]
+        pid, beat = worker["pid"], worker["status"]
         found = process_sample(pid) if pid is not None else None
         processes[name] = {"pid": pid, "restarts": worker["restarts"]} | (found or {})
-        dropped.update(dropped_of(told))
+        dropped.update(dropped_of(beat))
         dropped.update(worker["dropped_before"])
         for key in _KEPT:
-            frames[key] = max(told.get(key, 0), frames.get(key, 0))
-    *_, last = status["workers"].values()
+            frames[key] = max(beat.get(key, 0), frames.get(key, 0))
+    told = [worker["status"] for worker in status["workers"].values()]
+    rung = next((each["rung"] for each in told if each.get("rung")), None)
     return {
         "kind": "sample",
         "t_s": round(at_s, 3),
         "load": round(os.getloadavg()[0], 2),
         "processes": processes,
         "frames": frames | {"dropped": dict(dropped)},
-        "p50_ms": last["status"].get("latency_recent_p50_ms"),
-        "p99_ms": last["status"].get("latency_recent_p99_ms"),
+        "rung": rung,
+        "p50_ms": told[-1].get("latency_recent_p50_ms"),
+        "p99_ms": told[-1].get("latency_recent_p99_ms"),
         "pictures": pictures,
         "gap_ms": round(gap_ms, 2),
     }

@@ -17,7 +17,7 @@ from lsd.lab.soak_plot import drawn
 from lsd.lab.soak_rules import gates, warmup_s
 from lsd.lab.soak_samples import Recording, process_sample, read
 from lsd.lab.trend import trend
-from lsd.pipeline.errors import ConfigError
+from lsd.pipeline.errors import ConfigError, LsdError
 
 FRAMES = {
     "captured": 90_000, "emitted": 89_900, "dropped": {"superseded": 100}, "failed": 0,
@@ -87,6 +87,24 @@ def test_descriptors_and_threads_that_are_not_given_back_are_caught(name):
 def test_latency_that_creeps_is_caught():
     assert failed(recording(p50_ms=lambda hours: 6 * hours)) == {"latency p50"}
     assert failed(recording(p99_ms=lambda hours: 60 * hours)) == {"latency p99"}
+
+
+def test_latency_is_judged_on_one_rung_of_the_ladder():
+    found = recording()
+    for number, sample in enumerate(found.samples):  # the load falls, pictures become larger
+        step = round(3 * sample["t_s"] / 3600 + number % 3)
+        sample["rung"] = f"rung {6 - step}"
+        sample["p50_ms"] += 6 * step
+    assert failed(found) == set()
+    for sample in found.samples:
+        del sample["rung"]
+    assert failed(found) == {"latency p50"}
+
+
+def test_an_act_behind_the_last_sample_is_not_missed():
+    found = recording()
+    found.acts.append({"kind": "act", "t_s": 3600.0, "worker": "model", "how": "kill"})
+    assert failed(found) == set()
 
 
 def test_a_short_soak_says_that_it_cannot_tell():
@@ -195,7 +213,9 @@ def test_what_the_kernel_says_about_a_process():
 
 
 class Interrupted:
-    """A run in whose third interval somebody presses Ctrl-C."""
+    """A run in whose third interval something happens: somebody presses Ctrl-C."""
+
+    happens = KeyboardInterrupt
 
     def __init__(self, config, settings, log):
         self.checks = 0
@@ -206,7 +226,7 @@ class Interrupted:
     def check_alive(self):
         self.checks += 1
         if self.checks == 3:
-            raise KeyboardInterrupt
+            raise self.happens
 
     def end(self):
         return 130, {"frames": FRAMES, "fps": 25.0}
@@ -214,10 +234,19 @@ class Interrupted:
     def kill(self): ...
 
 
-def test_ctrl_c_ends_in_order_and_the_verdict_is_written(tmp_path, monkeypatch, capsys):
-    worker = {"pid": os.getpid(), "restarts": 0, "status": {"emitted": 9}, "dropped_before": {}}
+@pytest.mark.parametrize(("happens", "code"), [(KeyboardInterrupt, 130), (LsdError("it died"), 1)])
+def test_the_verdict_is_written_after_ctrl_c_and_after_a_death(
+    tmp_path, monkeypatch, capsys, happens, code
+):
+    worker = {
+        "pid": os.getpid(),
+        "restarts": 0,
+        "status": {"emitted": 9, "rung": "full"},
+        "dropped_before": {},
+    }
     status = {"pid": os.getpid(), "workers": {"screen": worker}}
     monkeypatch.setattr(soak, "Trial", Interrupted)
+    monkeypatch.setattr(Interrupted, "happens", happens)
     monkeypatch.setattr(soak, "Viewer", lambda port: SimpleNamespace(
         pictures=9, longest_gap_s=lambda *_: 0.04, close=lambda: None
     ))  # fmt: skip
@@ -225,12 +254,13 @@ def test_ctrl_c_ends_in_order_and_the_verdict_is_written(tmp_path, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["soak", "--every", "0.01", "-o", str(tmp_path)])
     before = signal.getsignal(signal.SIGTERM)
     try:
-        assert soak.main() == 130
+        assert soak.main() == code
     finally:
         signal.signal(signal.SIGTERM, before)
     found = read(tmp_path / "samples.jsonl")
     assert len(found.samples) == 2
     assert found.samples[0]["frames"]["emitted"] == 9
+    assert found.samples[0]["rung"] == "full"
     assert found.end["report"]["frames"] == FRAMES
     assert "| lasted | 0.0 min | 60 min, as asked | **fails** |" in capsys.readouterr().out
     assert (tmp_path / "soak.svg").exists()
