@@ -124,14 +124,14 @@ def test_picture_that_is_not_finite_measures_as_a_black_one(name: str) -> None:
     assert metrics.figures(**lost) == pytest.approx(metrics.figures(**black), rel=1e-6)
 
 
-def test_a_prediction_beside_the_output_is_measured_as_the_output_is() -> None:
-    y, free = random_picture(1), random_picture(2)
-    found = metrics.beside(y, free)
-    alone = metrics.figures(free)
-    assert {f"{name[:-2]}_y": v for name, v in found.items() if name.endswith("_f")} == (
-        pytest.approx(alone, rel=1e-6)
+def test_an_early_picture_beside_the_output_is_measured_as_the_output_is() -> None:
+    y, early = random_picture(1), random_picture(2)
+    found = metrics.beside(y, early)
+    own = {name: value for name, value in found.items() if name.endswith("_early")}
+    assert {f"{name.removesuffix('_early')}_y": value for name, value in own.items()} == (
+        pytest.approx(metrics.figures(early), rel=1e-6)
     )
-    shift = metrics.figures(y, free)
+    shift = metrics.figures(y, early)
     for axis in "lab":
         assert found[f"drift_{axis}"] == pytest.approx(shift[f"shift_{axis}"], abs=1e-6)
 

@@ -66,17 +66,17 @@ def figures(y: Array, s: Array | None = None, x: Array | None = None) -> dict[st
     return found
 
 
-def beside(y: Array, free: Array) -> dict[str, float]:
-    """Measure the prediction without history beside one frame: name -> value.
+def beside(y: Array, early: Array) -> dict[str, float]:
+    """Measure what the same place looked like early beside one frame: name -> value.
 
-    With the end "_f" what `figures` gives of y; drift_l, drift_a, drift_b, the mean
-    of y minus that of the prediction in Oklab.
+    With the end "_early" what `figures` gives of y; drift_l, drift_a, drift_b, the mean
+    of y minus that of the early picture in Oklab.
 
     Args:
         y: the output, float32 [H, W, 3] in [0, 1].
-        free: the same, what the network makes of the same frame without any history.
+        early: the same of a stream that began shortly before.
     """
-    found, meant = _look(free, "_f")
+    found, meant = _look(early, "_early")
     _, lab = _look(y, "_y")
     drift = np.subtract(lab, meant)
     return found | {f"drift_{axis}": float(d) for axis, d in zip("lab", drift, strict=True)}

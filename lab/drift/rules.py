@@ -55,17 +55,19 @@ def colour(record: Record) -> Iterator[Finding]:
 
     The error of a network differs from place to place of the input, so that two
     windows differ without any drift: a loop that repeats to the bit for ever can
-    fail. Therefore the note says how far the colour moved at the same places; and
-    where no place comes twice, it is how far the past moves it that is followed.
+    fail. Therefore the note says how far the colour moved at the same places; on a
+    pan, whose start and end have none in common, each is compared with itself seen early.
     """
     if "shift_l" not in record.series or record.run.frames < _SHORTEST:
         return
     shift = [record.series[f"shift_{axis}"] for axis in "lab"]
-    moved = [record.series[f"drift_{axis}"] for axis in "lab"] if _is_beside(record) else shift
     end = trends.late(record.run.frames)
-    note = _alike(record, lambda early, late: trends.distance(shift, late, early))
-    drift = trends.distance(moved, end, trends.EARLY)
-    yield Finding("colour drift", drift, high=0.01, note=note)
+    if _is_comparable(record):
+        name = "drift" if _is_pan(record) else "shift"
+        moved = [record.series[f"{name}_{axis}"] for axis in "lab"]
+        note = _alike(record, lambda early, late: trends.distance(shift, late, early))
+        drift = trends.distance(moved, end, trends.EARLY)
+        yield Finding("colour drift", drift, high=0.01, note=note)
     if "psnr_ys" in record.series:  # a recording alone has no teacher to be off
         yield Finding("colour offset", trends.distance(shift, end), high=0.03)
 
@@ -84,12 +86,14 @@ def contrast(record: Record) -> Iterator[Finding]:
     """The video drifting error: the worst of four ratios to the teacher.
 
     From the early window on, as all that compares late with early: before, a style that lives
-    on its own past has none. Where no place of the input comes twice, to the prediction
-    without history: how well a network does differs from place to place, and that is no drift.
+    on its own past has none. On a pan to the same place seen early: how exactly a network
+    draws differs from place to place, and that is no drift.
     """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
-    to = "f" if _is_beside(record) else "s"
+    if not _is_comparable(record):
+        return
+    to = "early" if _is_pan(record) else "s"
     found = {
         name: trends.contrast(*(record.series[f"{name}_{of}"][_SETTLED] for of in ("y", to)))
         for name in RATIOS
@@ -224,10 +228,14 @@ def _alike(record: Record, change: Callable[[slice, slice], float]) -> str:
     return f"{change(early, late):.3g} at the same places of the lap"
 
 
-def _is_beside(record: Record) -> bool:
-    """Return whether start and end are compared by the prediction without history."""
-    is_known = "entropy_f" in record.series and record.run.frames >= _PREDICTED
-    return record.run.input == "pan" and is_known
+def _is_pan(record: Record) -> bool:
+    """Return whether start and end show different places."""
+    return record.run.input == "pan"
+
+
+def _is_comparable(record: Record) -> bool:
+    """Return whether start and end can be compared: a short pan has no place seen early."""
+    return not _is_pan(record) or "entropy_early" in record.series
 
 
 def _interval(slope: trends.Slope) -> str:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 
 EARLY = slice(25, 75)  # frames 26 to 75
+CHUNKS = 10  # of a stream, in which its start and its end are compared
 PER = 10_000  # frames to which a slope refers
 FLOOR = 1 / 255  # RMS below which twins count as one
 
-_CHUNKS = 10
 _REPLICATES = 1_000
 _KEY = 17  # of the bootstrap
 _SETTLED = slice(20, None)  # frames after a shock in which only noise may be left
@@ -81,12 +81,12 @@ def contrast(of: Array, to: Array | float = 1.0) -> float:
     Source: start-end contrast of Zhang and Agrawala 2025, "FramePack".
     """
     chunks = zip(
-        np.array_split(of, _CHUNKS),
-        np.array_split(np.broadcast_to(to, of.shape), _CHUNKS),
+        np.array_split(of, CHUNKS),
+        np.array_split(np.broadcast_to(to, of.shape), CHUNKS),
         strict=True,
     )
     r = np.array([ratio(*chunk) for chunk in chunks])
-    weights = np.arange(_CHUNKS, 0, -1)
+    weights = np.arange(CHUNKS, 0, -1)
     return float(np.sum(weights * np.abs(r - r[0]) / r[0]) / weights.sum()) if r[0] else np.nan
 
 
