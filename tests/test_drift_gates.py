@@ -31,7 +31,8 @@ from lsd.lab.drift.finding import Finding
 from lsd.lab.drift.gates import judge, judge_recorded
 from lsd.lab.drift.inputs import Motion
 from lsd.lab.drift.record import Record, Run
-from lsd.lab.drift.trends import CHUNKS, EARLY, mean
+from lsd.lab.drift.trends import EARLY, mean
+from lsd.stages.models.texture import PERIOD
 
 FRAMES = 2_000
 PAN = 1_500
@@ -166,13 +167,12 @@ def leaning(place: int, age: int, s: Array) -> Array:
 def panned(make: Callable[[int, int, Array], Array], frames: int = PAN) -> Record:
     """A pan by what `make` draws of (place, age, S), beside itself begun anew."""
     record = stream(lambda n, s, *_: make(n, n, s), frames, "pan")
-    tenth = frames // CHUNKS
-    anew = stream(lambda n, s, *_: make(n, n % tenth, s), frames, "pan").series
-    age = np.arange(frames) % tenth
+    anew = stream(lambda n, s, *_: make(n, n % PERIOD, s), frames, "pan").series
+    age = np.arange(frames) % PERIOD
     is_early = (age >= EARLY.start) & (age < EARLY.stop)
     found = {f"{name}_early": anew[f"{name}_y"] for name in rules.RATIOS}
-    for axis in "lab":
-        found[f"drift_{axis}"] = record.series[f"shift_{axis}"] - anew[f"shift_{axis}"]
+    found |= {f"{name}_early_s": anew[f"{name}_s"] for name in rules.RATIOS}
+    found |= {f"early_{axis}": anew[f"shift_{axis}"] for axis in "lab"}
     return changed(record, **{key: np.where(is_early, v, np.nan) for key, v in found.items()})
 
 
@@ -185,6 +185,12 @@ def test_on_a_pan_places_that_are_drawn_less_exactly_are_no_drift() -> None:
     verdict = judge([record])
     assert gate(verdict, "start-end contrast").value == 0
     assert gate(verdict, "colour drift").value == 0
+
+
+def test_on_a_pan_another_texture_that_the_teacher_has_too_is_no_drift() -> None:
+    record = panned(uneven)
+    finer = {f"detail_{of}": 1.3 * record.series[f"detail_{of}"] for of in ("early", "early_s")}
+    assert gate(judge([changed(record, **finer)]), "start-end contrast").value < 1e-12
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ def test_a_teacher_whose_motion_is_followed_is_drawn_for_every_frame(source, mon
 
 @pytest.fixture
 def soon_early(monkeypatch):
-    """Have frames 3 to 5 be early, so that a pan of 50 frames is begun anew every 5."""
+    """Have frames 3 to 5 be early, so that a pan is begun anew every 10 frames."""
+    monkeypatch.setattr(anew, "PERIOD", 10)
     monkeypatch.setattr(anew, "EARLY", slice(2, 5))
     monkeypatch.setattr(measure, "_EVERY", 1)
 
@@ -241,24 +242,32 @@ BESIDE = ("entropy", "detail", "saturation", "lightness")
 
 @pytest.mark.usefixtures("soon_early")
 @pytest.mark.parametrize("style", ["ink", "brush", "ember"])
-def test_on_a_pan_every_tenth_is_measured_as_a_stream_sees_it_that_begins_there(style):
-    run = replace(LOOP, style=style, input="pan", frames=50)
+def test_a_pan_is_measured_as_a_stream_sees_it_too_that_begins_with_the_period(style):
+    run = replace(LOOP, style=style, input="pan", frames=36)
     series = measured(run).series
-    with Stream(small(), run, Model().registry, start=35) as opened:
-        young = [opened.step() for _ in range(5)]
+    companion, pictures = streams.Companion(run.seed, SIZE), []
+    with Stream(small(), run, Model().registry, start=20) as opened:
+        for _ in range(5):
+            pictures.append(opened.step())
+            companion.follow(pictures[-1].frame, style)
+            s = companion.picture(pictures[-1])
 
-    early = [n for n in range(50) if n % 5 >= 2]
-    for name in (*(f"{name}_early" for name in BESIDE), "drift_l", "drift_a", "drift_b"):
+    early = [n for n in range(30) if n % 10 in (2, 3, 4)]
+    names = [f"{name}_{of}" for name in BESIDE for of in ("early", "early_s")]
+    for name in (*names, "early_l", "early_a", "early_b"):
         assert present_in(series[name]) == early
-    for shown in young[2:]:
-        assert series["detail_early"][shown.n] == metrics.figures(shown.y)["detail_y"]
-    for name in BESIDE:  # where it began itself
-        np.testing.assert_array_equal(series[f"{name}_early"][2:5], series[f"{name}_y"][2:5])
+    found = metrics.figures(pictures[4].y, s)
+    for name in BESIDE:
+        assert series[f"{name}_early"][24] == pytest.approx(found[f"{name}_y"], rel=1e-5)
+        assert series[f"{name}_early_s"][24] == pytest.approx(found[f"{name}_s"], rel=1e-5)
+        for of, to in (("early", "y"), ("early_s", "s")):  # where it began itself
+            own = series[f"{name}_{of}"][2:5], series[f"{name}_{to}"][2:5]
+            np.testing.assert_array_equal(*own)
 
 
 @pytest.mark.usefixtures("soon_early")
 @pytest.mark.parametrize("adds_up", [False, True])
-def test_on_a_pan_an_error_that_adds_up_over_the_frames_is_drift(adds_up):
+def test_on_a_pan_an_error_that_adds_up_over_the_frames_is_seen_late_and_not_early(adds_up):
     def work(frame, history, **seen):
         picture = 0.5 * ops.frame_to_tensor(frame) + 0.02
         if adds_up and history is not None:
@@ -266,16 +275,17 @@ def test_on_a_pan_an_error_that_adds_up_over_the_frames_is_drift(adds_up):
             picture += past.mean() - (picture - 0.02).mean()
         return picture
 
-    drift = measured(replace(LOOP, input="pan", frames=50), Model(work)).series["drift_l"]
+    series = measured(replace(LOOP, input="pan", frames=50), Model(work)).series
+    drift = series["shift_l"] - series["early_l"]
 
-    assert np.nanmax(np.abs(drift[:5])) == 0
+    assert np.nanmax(np.abs(drift[:10])) == 0
     assert (np.nanmin(drift[10:]) > 0.01) == adds_up
-    assert (np.nanmax(np.abs(drift)) < 0.001) != adds_up
+    assert (np.nanmax(np.abs(drift)) < 0.005) != adds_up
 
 
 def test_a_short_pan_is_not_begun_anew_and_where_places_come_again_none_is():
     for run in (replace(LOOP, input="pan", frames=12), replace(LOOP, frames=12)):
-        assert not any(name.endswith("_early") for name in measured(run).series)
+        assert "detail_early" not in measured(run).series
 
 
 def test_else_the_teacher_is_drawn_for_the_frames_that_are_compared_and_those_before(monkeypatch):

@@ -82,7 +82,7 @@ def test_every_run_has_a_file_of_its_own(field, store):
 
 
 def test_a_pan_that_is_begun_anew_otherwise_is_made_anew(store, monkeypatch):
-    pan, short = (replace(LOOP, input="pan", frames=frames) for frames in (1_500, 500))
+    pan, short = (replace(LOOP, input="pan", frames=frames) for frames in (1_500, 499))
     before = [store.path(run) for run in (pan, short, LOOP)]
 
     monkeypatch.setattr(anew, "frames_of", lambda run: 600)

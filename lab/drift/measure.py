@@ -133,8 +133,9 @@ class _Full(_Walk):
                 figures["psnr_ys"] = metrics.psnr(y, s)
         if self._is_predicted and n % (_RARE * self.every) == 0:
             figures["psnr_free"] = metrics.psnr(y, self._teacher.free(shown))
-        if self._anew is not None and (early := self._anew.picture(shown)) is not None:
-            figures |= metrics.beside(y, early)
+        if self._anew is not None and s is not None:
+            early = self._anew.see(shown, s)
+            figures |= metrics.early(*early) if early is not None else {}
         self._before = y, s
         return figures
 

@@ -66,20 +66,20 @@ def figures(y: Array, s: Array | None = None, x: Array | None = None) -> dict[st
     return found
 
 
-def beside(y: Array, early: Array) -> dict[str, float]:
-    """Measure what the same place looked like early beside one frame: name -> value.
+def early(y: Array, s: Array) -> dict[str, float]:
+    """Measure a place as it was seen early: name -> value.
 
-    With the end "_early" what `figures` gives of y; drift_l, drift_a, drift_b, the mean
-    of y minus that of the early picture in Oklab.
+    What `figures` gives of y and S, with the ends "_early" and "_early_s"; early_l, early_a,
+    early_b, the mean of y minus that of S in Oklab.
 
     Args:
-        y: the output, float32 [H, W, 3] in [0, 1].
-        early: the same of a stream that began shortly before.
+        y: the output of a stream that began shortly before.
+        s: the teacher's picture beside it.
     """
-    found, meant = _look(early, "_early")
-    _, lab = _look(y, "_y")
-    drift = np.subtract(lab, meant)
-    return found | {f"drift_{axis}": float(d) for axis, d in zip("lab", drift, strict=True)}
+    found, lab = _look(y, "_early")
+    like, meant = _look(s, "_early_s")
+    shift = np.subtract(lab, meant)
+    return found | like | {f"early_{axis}": float(d) for axis, d in zip("lab", shift, strict=True)}
 
 
 def temporal(
