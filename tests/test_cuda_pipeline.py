@@ -418,8 +418,11 @@ def test_a_model_that_has_changed_for_good_is_taken_as_it_is_soon(card, tmp_path
 # What the lab does with a card
 
 
-def chained(device, disturbs):
-    """Return what the stages make of the clip in one thread, as the drift lab calls them."""
+def chained(device, disturbs=(), begins=()):
+    """Return what the stages make of the clip in one thread, as the drift lab calls them.
+
+    At each of `begins` the same is begun anew beside it, and ends before it goes on.
+    """
     settings = {
         "size": "64x64",
         "device": device,
@@ -434,6 +437,10 @@ def chained(device, disturbs):
         for index in range(FRAMES):
             if index in disturbs:
                 chain.disturb(torch.full((1, 3, 64, 64), 0.75))
+            if index in begins:
+                with Chain(config, TINY) as anew:
+                    early = [anew.advance(anew.read()).data.numpy() for _ in range(3)]
+                assert np.array_equal(np.concatenate(early), np.concatenate(pictures)[:3])
             made = chain.advance(chain.read())
             assert made.ready is None, "the picture has landed"
             pictures.append(made.data.numpy())
@@ -448,6 +455,13 @@ def test_the_lab_sees_a_cards_stream_as_the_cpus(card):
     disturbed = chained("cpu", (5,))
     assert np.abs(disturbed - undisturbed)[5].max() > 0.1
     assert np.abs(chained("cuda:0", (5,)) - disturbed).max() < 0.02
+
+
+def test_a_stream_begun_anew_on_the_card_leaves_the_first_alone(card):
+    card.start(EARLY)
+    driver.device.cache_clear()
+    alone = chained("cuda:0")
+    np.testing.assert_array_equal(chained("cuda:0", begins=(3, 5)), alone)
 
 
 def test_the_cards_own_times_are_in_trace_and_report(card, tmp_path):

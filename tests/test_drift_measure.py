@@ -4,19 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drift_model import LOOP, SIZE, Model, restyle, stream
+from drift_model import LOOP, SIZE, Model, restyle, small, stream
 from hypothesis import given
 from hypothesis import strategies as st
 from model_frames import OwnDenoiser
 
+from lsd.kernels import ops
 from lsd.lab import teachers
-from lsd.lab.drift import inputs, measure, metrics
+from lsd.lab.drift import anew, inputs, measure, metrics
 from lsd.lab.drift import stream as streams
 from lsd.lab.drift.inputs import LAP, Shots, open_input
 from lsd.lab.drift.measure import _Events, _Teacher, _Walk, sheet
 from lsd.lab.drift.moving import Moving, shift
 from lsd.lab.drift.record import Run
 from lsd.lab.drift.stills import still
+from lsd.lab.drift.stream import Stream
 from lsd.stages.models import texture
 
 INK = replace(LOOP, style="ink")
@@ -227,20 +229,63 @@ def test_a_teacher_whose_motion_is_followed_is_drawn_for_every_frame(source, mon
     assert drawn_by(replace(LOOP, input=source, frames=40), monkeypatch) == list(range(40))
 
 
-@pytest.mark.parametrize(("style", "is_beside"), [("ink", True), ("brush", True), ("ember", False)])
-def test_on_a_pan_the_prediction_without_history_is_measured_too(style, is_beside):
-    record = measured(replace(LOOP, style=style, input="pan", frames=12))
-    assert ("detail_f" in record.series) == is_beside
-    for name in ("detail_f", "entropy_f", "saturation_f", "lightness_f", "drift_l", "psnr_free"):
-        assert not is_beside or present(record, name) == [0, 10]
-    if is_beside:
-        assert np.isfinite(record.series["detail_y"][[0, 10]]).all()
+@pytest.fixture
+def soon_early(monkeypatch):
+    """Have frames 3 to 5 be early, so that a pan is begun anew every 10 frames."""
+    monkeypatch.setattr(anew, "PERIOD", 10)
+    monkeypatch.setattr(anew, "EARLY", slice(2, 5))
+    monkeypatch.setattr(measure, "_EVERY", 1)
 
 
-def test_where_places_come_again_the_prediction_is_only_compared():
-    series = measured(replace(LOOP, style="ink", frames=12)).series
-    assert "psnr_free" in series
-    assert "detail_f" not in series
+BESIDE = ("entropy", "detail", "saturation", "lightness")
+
+
+@pytest.mark.usefixtures("soon_early")
+@pytest.mark.parametrize("style", ["ink", "brush", "ember"])
+def test_a_pan_is_measured_as_a_stream_sees_it_too_that_begins_with_the_period(style):
+    run = replace(LOOP, style=style, input="pan", frames=36)
+    series = measured(run).series
+    companion, pictures = streams.Companion(run.seed, SIZE), []
+    with Stream(small(), run, Model().registry, start=20) as opened:
+        for _ in range(5):
+            pictures.append(opened.step())
+            companion.follow(pictures[-1].frame, style)
+            s = companion.picture(pictures[-1])
+
+    early = [n for n in range(30) if n % 10 in (2, 3, 4)]
+    names = [f"{name}_{of}" for name in BESIDE for of in ("early", "early_s")]
+    for name in (*names, "early_l", "early_a", "early_b"):
+        assert present_in(series[name]) == early
+    found = metrics.figures(pictures[4].y, s)
+    for name in BESIDE:
+        assert series[f"{name}_early"][24] == pytest.approx(found[f"{name}_y"], rel=1e-5)
+        assert series[f"{name}_early_s"][24] == pytest.approx(found[f"{name}_s"], rel=1e-5)
+        for of, to in (("early", "y"), ("early_s", "s")):  # where it began itself
+            own = series[f"{name}_{of}"][2:5], series[f"{name}_{to}"][2:5]
+            np.testing.assert_array_equal(*own)
+
+
+@pytest.mark.usefixtures("soon_early")
+@pytest.mark.parametrize("adds_up", [False, True])
+def test_on_a_pan_an_error_that_adds_up_over_the_frames_is_seen_late_and_not_early(adds_up):
+    def work(frame, history, **seen):
+        picture = 0.5 * ops.frame_to_tensor(frame) + 0.02
+        if adds_up and history is not None:
+            past = ops.frame_to_tensor(history[..., :3].contiguous())
+            picture += past.mean() - (picture - 0.02).mean()
+        return picture
+
+    series = measured(replace(LOOP, input="pan", frames=50), Model(work)).series
+    drift = series["shift_l"] - series["early_l"]
+
+    assert np.nanmax(np.abs(drift[:10])) == 0
+    assert (np.nanmin(drift[10:]) > 0.01) == adds_up
+    assert (np.nanmax(np.abs(drift)) < 0.005) != adds_up
+
+
+def test_a_short_pan_is_not_begun_anew_and_where_places_come_again_none_is():
+    for run in (replace(LOOP, input="pan", frames=12), replace(LOOP, frames=12)):
+        assert "detail_early" not in measured(run).series
 
 
 def test_else_the_teacher_is_drawn_for_the_frames_that_are_compared_and_those_before(monkeypatch):

@@ -124,16 +124,15 @@ def test_picture_that_is_not_finite_measures_as_a_black_one(name: str) -> None:
     assert metrics.figures(**lost) == pytest.approx(metrics.figures(**black), rel=1e-6)
 
 
-def test_a_prediction_beside_the_output_is_measured_as_the_output_is() -> None:
-    y, free = random_picture(1), random_picture(2)
-    found = metrics.beside(y, free)
-    alone = metrics.figures(free)
-    assert {f"{name[:-2]}_y": v for name, v in found.items() if name.endswith("_f")} == (
-        pytest.approx(alone, rel=1e-6)
-    )
-    shift = metrics.figures(y, free)
+def test_a_place_seen_early_is_measured_as_the_output_is() -> None:
+    y, s = random_picture(1), random_picture(2)
+    found, meant = metrics.early(y, s), metrics.figures(y, s)
+    for name in ("entropy", "lightness", "saturation", "detail", "high"):
+        assert found[f"{name}_early"] == pytest.approx(meant[f"{name}_y"], rel=1e-6)
+    for name in ("entropy", "lightness", "saturation", "detail"):
+        assert found[f"{name}_early_s"] == pytest.approx(meant[f"{name}_s"], rel=1e-6)
     for axis in "lab":
-        assert found[f"drift_{axis}"] == pytest.approx(shift[f"shift_{axis}"], abs=1e-6)
+        assert found[f"early_{axis}"] == pytest.approx(meant[f"shift_{axis}"], abs=1e-6)
 
 
 def test_figures_without_teacher_or_input_are_those_of_the_output() -> None:

@@ -199,6 +199,12 @@ def test_a_run_costs_what_its_streams_do():
     assert (told(recovery), told(lyapunov), told(PLAIN)) == (700, 90, 1_000)
 
 
+def test_a_pan_costs_what_is_begun_anew_beside_it():
+    pan = replace(PLAIN, input="pan")
+    assert cost(replace(pan, frames=1_500)) == pytest.approx(1_500 + 5 * 75)
+    assert cost(replace(pan, frames=499)) == pytest.approx(499)
+
+
 def test_steps_cost_the_network_and_no_more():
     costs = [cost(replace(PLAIN, steps=steps)) for steps in (1, 2, 4, 20)]
 

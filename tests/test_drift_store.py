@@ -11,6 +11,7 @@ from drift_model import LOOP, small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lsd.lab.drift import anew
 from lsd.lab.drift import store as stores
 from lsd.lab.drift.controls import CLEAN_HISTORY
 from lsd.lab.drift.record import Record
@@ -78,6 +79,16 @@ OTHER = {"style": "ink", "steps": 2, "input": "pan", "seed": 8, "frames": 101, "
 @pytest.mark.parametrize("field", OTHER)
 def test_every_run_has_a_file_of_its_own(field, store):
     assert store.path(LOOP) != store.path(replace(LOOP, **{field: OTHER[field]}))
+
+
+def test_a_pan_that_is_begun_anew_otherwise_is_made_anew(store, monkeypatch):
+    pan, short = (replace(LOOP, input="pan", frames=frames) for frames in (1_500, 499))
+    before = [store.path(run) for run in (pan, short, LOOP)]
+
+    monkeypatch.setattr(anew, "frames_of", lambda run: 600)
+
+    changed = [store.path(run) for run in (pan, short, LOOP)]
+    assert [a != b for a, b in zip(before, changed, strict=True)] == [True, False, False]
 
 
 def test_a_file_can_be_told_by_its_name(store):

@@ -45,6 +45,28 @@ def test_two_streams_of_the_shipped_network_give_equal_pictures():
             np.testing.assert_array_equal(a.y, b.y)
 
 
+def test_a_stream_begun_anew_starts_at_a_picture_without_a_past_and_leaves_the_first_alone():
+    source = Shots([open_input("pan", SIZE)], [100])
+    model, run = Model(), replace(LOOP, input="pan")
+    with stream(run) as alone:
+        meant = shown(alone, 6)
+
+    with stream(run, model) as opened:
+        opened.input = source
+        frames = shown(opened, 3)
+        with opened.begun_at(30) as anew:
+            young = shown(anew, 3)
+        asked = [call["history"] is None for call in model.calls]
+        frames += shown(opened, 3)
+
+    assert asked == [True, False, False] * 2
+    assert [one.n for one in young] == [30, 31, 32]
+    for one in young:
+        np.testing.assert_array_equal(one.pixels, source.pixels(one.n))
+    for a, b in zip(frames, meant, strict=True):
+        np.testing.assert_array_equal(a.y, b.y)
+
+
 def test_another_seed_gives_other_pictures():
     with stream() as first, stream(replace(LOOP, seed=8)) as second:
         assert not np.array_equal(first.step().y, second.step().y)

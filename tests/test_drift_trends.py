@@ -47,14 +47,16 @@ def test_distance_is_the_length_of_the_mean_change() -> None:
 
 def test_contrast_weighs_the_chunks_by_how_early_they_are() -> None:
     steps = np.repeat([1.0, 1.1, 0.8, *[1.0] * 7], 100)
-    assert trends.contrast(steps) == pytest.approx((9 * 0.1 + 8 * 0.2) / 55)
-    assert trends.contrast(sparse(3 * steps, 5), np.full(1_000, 3.0)) == pytest.approx(2.5 / 55)
+    assert trends.contrast(trends.ratios(steps)) == pytest.approx((9 * 0.1 + 8 * 0.2) / 55)
+    r = trends.ratios(sparse(3 * steps, 5), np.full(1_000, 3.0))
+    assert trends.contrast(r) == pytest.approx(2.5 / 55)
+    assert trends.contrast(np.array([2.0, 2.0, 3.0])) == pytest.approx(0.5 / 6)
 
 
 @given(st.floats(0.01, 100))
 def test_contrast_of_a_steady_ratio_is_none(scale: float) -> None:
     content = 1 + np.sin(np.arange(400.0)) ** 2
-    assert trends.contrast(scale * content, content) == pytest.approx(0, abs=1e-9)
+    assert trends.contrast(trends.ratios(scale * content, content)) == pytest.approx(0, abs=1e-9)
 
 
 def test_lap_means_leave_a_started_lap_out() -> None:

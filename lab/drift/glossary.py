@@ -63,8 +63,9 @@ _ENTRIES = (
         ("colour drift", "colour offset"),
         "‖mean(m − m_S) late − early‖ and ‖mean(m − m_S) late‖, m the mean colour in Oklab",
         "Drift is how far the mean colour has moved since the start, offset how far it is from the "
-        "teacher's at the end. In Oklab .02 is about what one sees. On a pan, where no place comes "
-        "twice, drift is against the prediction without history.",
+        "teacher's at the end. In Oklab .02 is about what one sees. On a pan, whose start and end "
+        "show different places, it is what has come to a place's distance from the teacher since a "
+        "stream saw it early, one begun anew 26 to 75 frames before.",
     ),
     Entry(
         ("fidelity to no history",),
@@ -76,8 +77,9 @@ _ENTRIES = (
         "VDE = Σ w |R_i − R_1| / R_1 / Σ w over ten chunks, w = 11 − i, R the ratio to S",
         "Video drifting error, as FramePack has it: the worst of entropy, Laplacian energy, "
         "saturation and mean lightness, from frame 26 on. It sees slow changes of any kind and "
-        "does not say which. On a pan R is the ratio to the prediction without history: places "
-        "differ, and none comes twice.",
+        "does not say which. On a pan, R is over the R of the same place seen early, by a stream "
+        "begun anew 26 to 75 frames before, once in each period of 250 frames: a network draws "
+        "some places less exactly than others, and what is left between equal places is age.",
     ),
     Entry(
         ("detail",),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsd.kernels.ops import tensor_to_frame
-from lsd.lab.drift import metrics
+from lsd.lab.drift import anew, metrics
 from lsd.lab.drift.inputs import LAP
 from lsd.lab.drift.record import STRIDE, Record, Run
 from lsd.lab.drift.stream import Companion, Shown, Stream
@@ -114,10 +114,8 @@ class _Full(_Walk):
         self._input = stream.input
         style = by_name(run.style)
         self._is_flowing = run.input in _FLOWING
-        is_plain = not (style.textured or style.stateful)
-        # a textured style's prediction has the texture too; flames need a past
-        self._is_beside = run.input == "pan" and not style.stateful
-        self._is_predicted = self._is_flowing and (is_plain or self._is_beside)
+        self._is_predicted = self._is_flowing and not (style.textured or style.stateful)
+        self._anew = anew.Anew(stream, run, self.every) if anew.is_on(run) else None
         self._teacher = _Teacher(run, stream, self.every)
         self._before: tuple[Array, Array | None] | None = None
 
@@ -134,10 +132,10 @@ class _Full(_Walk):
             if is_event:
                 figures["psnr_ys"] = metrics.psnr(y, s)
         if self._is_predicted and n % (_RARE * self.every) == 0:
-            free = self._teacher.free(shown)
-            figures["psnr_free"] = metrics.psnr(y, free)
-            if self._is_beside:
-                figures |= metrics.beside(y, free)
+            figures["psnr_free"] = metrics.psnr(y, self._teacher.free(shown))
+        if self._anew is not None and s is not None:
+            early = self._anew.see(shown, s)
+            figures |= metrics.early(*early) if early is not None else {}
         self._before = y, s
         return figures
 

@@ -66,20 +66,20 @@ def figures(y: Array, s: Array | None = None, x: Array | None = None) -> dict[st
     return found
 
 
-def beside(y: Array, free: Array) -> dict[str, float]:
-    """Measure the prediction without history beside one frame: name -> value.
+def early(y: Array, s: Array) -> dict[str, float]:
+    """Measure a place as it was seen early: name -> value.
 
-    With the end "_f" what `figures` gives of y; drift_l, drift_a, drift_b, the mean
-    of y minus that of the prediction in Oklab.
+    What `figures` gives of y and S, with the ends "_early" and "_early_s"; early_l, early_a,
+    early_b, the mean of y minus that of S in Oklab.
 
     Args:
-        y: the output, float32 [H, W, 3] in [0, 1].
-        free: the same, what the network makes of the same frame without any history.
+        y: the output of a stream that began shortly before.
+        s: the teacher's picture beside it.
     """
-    found, meant = _look(free, "_f")
-    _, lab = _look(y, "_y")
-    drift = np.subtract(lab, meant)
-    return found | {f"drift_{axis}": float(d) for axis, d in zip("lab", drift, strict=True)}
+    found, lab = _look(y, "_early")
+    like, meant = _look(s, "_early_s")
+    shift = np.subtract(lab, meant)
+    return found | like | {f"early_{axis}": float(d) for axis, d in zip("lab", shift, strict=True)}
 
 
 def temporal(

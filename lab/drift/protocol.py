@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lsd.lab.drift import anew
 from lsd.lab.drift.controls import CLEAN_HISTORY, CONTROLS
 from lsd.lab.drift.inputs import INPUTS
 from lsd.lab.drift.record import Run
@@ -118,7 +119,7 @@ def cost(run: Run) -> float:
     network = (1 - _SMALL_SHARE) * run.steps
     if run.control == CLEAN_HISTORY:
         network *= 2  # torch runs it
-    return told(run) * streams * (_SMALL_SHARE + network)
+    return (told(run) * streams + anew.frames_of(run)) * (_SMALL_SHARE + network)
 
 
 def told(run: Run) -> int:

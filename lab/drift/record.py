@@ -17,7 +17,7 @@ STRIDE = 25  # frames between two values of what is measured most rarely, in a s
 #                              of the pixels (uint8), of means of 8x8 blocks; from lap 4
 #   lap_spectrum               distance of spectra to that picture
 #   psnr_free                  PSNR to the history-free prediction, in dB
-#   *_f, drift_*               on pan, of that prediction: see `metrics.beside`
+#   *_early, *_early_s, early_*  on pan, of the same place seen early: see `metrics.early`
 #   cut, switch, reset         1.0 where the input cut, the style was switched, the history was
 #                              left out or the picture replaced; else 0.0
 #   r, g, b                    channel means of y, on every frame

@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lsd.lab.drift import trends
+from lsd.lab.drift import anew, trends
 from lsd.lab.drift.finding import Finding, Rule
 from lsd.lab.drift.inputs import INPUTS, LAP
 from lsd.lab.drift.metrics import CAP_DB
-from lsd.lab.drift.record import STRIDE, Record
+from lsd.lab.drift.record import STRIDE, Record, Series
 from lsd.lab.drift.twin_rules import ALIKE_DB, TEXTURED, exponent, gain, recovery
 from lsd.stages.models.styles import STYLES
+from lsd.stages.models.texture import PERIOD
 
 Array: TypeAlias = NDArray[Any]
 
@@ -55,17 +56,21 @@ def colour(record: Record) -> Iterator[Finding]:
 
     The error of a network differs from place to place of the input, so that two
     windows differ without any drift: a loop that repeats to the bit for ever can
-    fail. Therefore the note says how far the colour moved at the same places; and
-    where no place comes twice, it is how far the past moves it that is followed.
+    fail. Therefore the note says how far the colour moved at the same places; on a
+    pan, whose start and end have none in common, the end is compared with itself seen early.
     """
     if "shift_l" not in record.series or record.run.frames < _SHORTEST:
         return
     shift = [record.series[f"shift_{axis}"] for axis in "lab"]
-    moved = [record.series[f"drift_{axis}"] for axis in "lab"] if _is_beside(record) else shift
     end = trends.late(record.run.frames)
-    note = _alike(record, lambda early, late: trends.distance(shift, late, early))
-    drift = trends.distance(moved, end, trends.EARLY)
-    yield Finding("colour drift", drift, high=0.01, note=note)
+    if not _is_pan(record):
+        note = _alike(record, lambda early, late: trends.distance(shift, late, early))
+        drift = trends.distance(shift, end, trends.EARLY)
+        yield Finding("colour drift", drift, high=0.01, note=note)
+    elif _is_comparable(record):
+        moved = [record.series[f"shift_{axis}"] - record.series[f"early_{axis}"] for axis in "lab"]
+        last = slice((anew.periods(record.run) - 1) * PERIOD, None)
+        yield Finding("colour drift", trends.distance(moved, last), high=0.01)
     if "psnr_ys" in record.series:  # a recording alone has no teacher to be off
         yield Finding("colour offset", trends.distance(shift, end), high=0.03)
 
@@ -84,16 +89,15 @@ def contrast(record: Record) -> Iterator[Finding]:
     """The video drifting error: the worst of four ratios to the teacher.
 
     From the early window on, as all that compares late with early: before, a style that lives
-    on its own past has none. Where no place of the input comes twice, to the prediction
-    without history: how well a network does differs from place to place, and that is no drift.
+    on its own past has none. On a pan each ratio is that to the same place's seen early: how
+    exactly a network draws differs from place to place, and that is no drift.
     """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
-    to = "f" if _is_beside(record) else "s"
-    found = {
-        name: trends.contrast(*(record.series[f"{name}_{of}"][_SETTLED] for of in ("y", to)))
-        for name in RATIOS
-    }
+    if not _is_comparable(record):
+        return
+    ratios = _beside_early if _is_pan(record) else _beside_teacher
+    found = {name: trends.contrast(ratios(record.series, name)) for name in RATIOS}
     note = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
     # max() of Python would drop a NaN that is not the first
     worst = float(np.max(list(found.values())))
@@ -224,10 +228,28 @@ def _alike(record: Record, change: Callable[[slice, slice], float]) -> str:
     return f"{change(early, late):.3g} at the same places of the lap"
 
 
-def _is_beside(record: Record) -> bool:
-    """Return whether start and end are compared by the prediction without history."""
-    is_known = "entropy_f" in record.series and record.run.frames >= _PREDICTED
-    return record.run.input == "pan" and is_known
+def _beside_teacher(series: Series, name: str) -> Array:
+    """Return a figure's ratio to the teacher's in each chunk of what is settled."""
+    return trends.ratios(series[f"{name}_y"][_SETTLED], series[f"{name}_s"][_SETTLED])
+
+
+def _beside_early(series: Series, name: str) -> Array:
+    """Return, for each period of the texture, that ratio over the one of the same place early."""
+    periods = len(series[f"{name}_y"]) // PERIOD
+    whole = slice(periods * PERIOD)
+    y, s, early, early_s = (series[f"{name}_{of}"][whole] for of in ("y", "s", "early", "early_s"))
+    late = trends.ratios(_where(~np.isnan(early), y), s, periods)
+    return np.asarray(late / trends.ratios(early, early_s, periods))
+
+
+def _is_pan(record: Record) -> bool:
+    """Return whether start and end show different places."""
+    return record.run.input == "pan"
+
+
+def _is_comparable(record: Record) -> bool:
+    """Return whether start and end can be compared: a short pan has no place seen early."""
+    return not _is_pan(record) or "entropy_early" in record.series
 
 
 def _interval(slope: trends.Slope) -> str:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lsd.lab.drift import anew
 from lsd.lab.drift.controls import CLEAN_HISTORY, clean_history_weights
 from lsd.lab.drift.record import Record, Run
 from lsd.pipeline.config import PipelineConfig
@@ -67,6 +68,8 @@ class Store:
         """Return the file of a run, whether it is there or not."""
         own = clean_history_weights() if run.control == CLEAN_HISTORY else None
         known = [*self._base, own and _digest(own.read_bytes()), asdict(run)]
+        if anew.is_on(run):  # came after version 4, whose other runs took hours and are as good
+            known.append(anew.frames_of(run))
         digest = _digest(json.dumps(known, sort_keys=True).encode())
         return self._folder / f"{run.key}-{digest[:8]}.npz"
 

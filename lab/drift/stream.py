@@ -42,7 +42,7 @@ class Shown:
     """One frame of the stream.
 
     Attributes:
-        n: its number, from 0.
+        n: its picture's number in the input, from 0.
         style: the one that is on.
         pixels: uint8 [H, W, 3], the input.
         y: float32 [H, W, 3] in [0, 1], the output.
@@ -76,18 +76,26 @@ class Stream:
         config: from `prepared`.
         run: what is to run.
         registry: where stage kinds come from; by default what the run's control says.
+        start: which of the input's pictures is the first.
 
     Raises:
         LsdError: the pipeline cannot be opened.
     """
 
-    def __init__(self, config: PipelineConfig, run: Run, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig,
+        run: Run,
+        registry: Registry | None = None,
+        start: int = 0,
+    ) -> None:
         self.input: Input = open_input(run.input, config.size)
+        self._prepared = config
         self._config, self._run = set_up(config, run), run
         self._registry = registry or registry_of(run.control, config)
         self._diffusion = diffusion_of(config)
         self.size = config.size
-        self._next = 0
+        self._next = start
         self._style = run.style
 
     def __enter__(self) -> Self:
@@ -150,6 +158,12 @@ class Stream:
             return denoiser(x, sigma, shown.frame.source, None, style, estimate).clone()
 
         return picture_of(sample(denoise, torch.from_numpy(field)[None], options.steps))
+
+    def begun_at(self, n: int) -> Stream:
+        """Return this stream as it were had it begun with the input's picture n, not yet open."""
+        anew = Stream(self._prepared, self._run, self._registry, start=n)
+        anew.input = self.input
+        return anew
 
     def rejections(self) -> dict[str, int]:
         """Return what the guards rejected: "rejected: REASON" -> how often."""

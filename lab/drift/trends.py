@@ -72,21 +72,27 @@ def distance(series: Iterable[Array], window: slice, other: slice | None = None)
     return float(np.linalg.norm(shift))
 
 
-def contrast(of: Array, to: Array | float = 1.0) -> float:
+def ratios(of: Array, to: Array | float = 1.0, chunks: int = _CHUNKS) -> Array:
+    """Return the ratio of two series' means in each of as many chunks, float64 [chunks]."""
+    parts = zip(
+        np.array_split(of, chunks),
+        np.array_split(np.broadcast_to(to, of.shape), chunks),
+        strict=True,
+    )
+    return np.array([ratio(*part) for part in parts])
+
+
+def contrast(r: Array) -> float:
     """Compare the end with the start: the video drifting error (VDE), 0 up.
 
-    sum w_i |R_i - R_1| / R_1 / sum w_i over 10 chunks, w_i = 11 - i; R_i is the
-    ratio of the two series' means in chunk i.
+    sum w_i |R_i - R_1| / R_1 / sum w_i over N chunks, w_i = N - i + 1.
+
+    Args:
+        r: R_i, what is compared, in each chunk.
 
     Source: start-end contrast of Zhang and Agrawala 2025, "FramePack".
     """
-    chunks = zip(
-        np.array_split(of, _CHUNKS),
-        np.array_split(np.broadcast_to(to, of.shape), _CHUNKS),
-        strict=True,
-    )
-    r = np.array([ratio(*chunk) for chunk in chunks])
-    weights = np.arange(_CHUNKS, 0, -1)
+    weights = np.arange(len(r), 0, -1)
     return float(np.sum(weights * np.abs(r - r[0]) / r[0]) / weights.sum()) if r[0] else np.nan
 
 
