@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lsd.pipeline.errors import ConfigError, LsdError
-from lsd.pipeline.terminal import print_json, print_rows, reported, say
+from lsd.pipeline.terminal import EXIT_FAILED, print_json, print_rows, reported, say
 
 if TYPE_CHECKING:
     from lsd.pipeline.run_directory import RunDirectory
@@ -26,7 +26,7 @@ _DOWN_S = 20.0
 
 def up(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML file with workers, or a bundled one")
+        str, typer.Argument(metavar="CONFIG", help="A YAML file with workers or instances")
     ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What the run is called; default: the YAML's")
@@ -42,11 +42,13 @@ def up(
     \b
     Example:
       livesd up my.yaml
+      livesd up my.yaml --set instances=4
       livesd up my.yaml --name second --set stages.diffusion.prompt=ink
       livesd status
       livesd down second
 
-    Returns when every worker is ready. The supervisor starts workers again that crash or hang, as
+    Returns when every worker is ready; exit code 1 where one failed for good, while the other
+    instances of the pipeline go on. The supervisor starts workers again that crash or hang, as
     `supervision:` in the YAML says; it logs to ~/.local/state/livesd/NAME.log.
     """
     with reported(debug=debug):
@@ -65,8 +67,13 @@ def up(
                 f"{called} runs already; end it with: livesd down {called}, or give this one "
                 "another name: --name NAME"
             )
-        log = start_background(deploy(loaded), called)
+        failed: list[str] = []
+        log = start_background(deploy(loaded), called, failed.append)
         say(f"{called} is up: livesd status, livesd down {called}; its log is {log}")
+        for text in failed:
+            say(text)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def status(
@@ -99,7 +106,7 @@ def status(
         if as_json:
             print_json({"runs": runs})
         elif runs:
-            print_rows([row for each in runs for row in worker_rows(each)])
+            print_rows(worker_rows(*runs))
         else:
             say("nothing runs; start something with: livesd up CONFIG")
 

@@ -40,6 +40,7 @@ class Arguments:
     Attributes:
         name: one of the config's `workers`.
         config: the pipeline's file.
+        instance: which copy of the pipeline it belongs to; None: there is but one.
         control: the descriptor of the control socket.
         fds: what else was handed down: "in.memory" and its like, "checkpoint", "lineage".
         max_frames, max_duration_s: when the source ends the run.
@@ -47,10 +48,16 @@ class Arguments:
 
     name: str
     config: str
+    instance: str | None
     control: int
     fds: Mapping[str, int]
     max_frames: int | None
     max_duration_s: float | None
+
+    @property
+    def title(self) -> str:
+        """What it is called in ps and in messages."""
+        return self.name if self.instance is None else f"{self.instance}/{self.name}"
 
     def ring(self, end: str) -> Ring | None:
         """Return the ring "in" or "out" that was handed down, if one was."""
@@ -69,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for each in runner:
             each.stop()
 
-    control = Control.join(given.name, given.control, stop)
+    control = Control.join(given.title, given.control, stop)
     try:
         with ExitStack() as closing:
             runner.append(_runner(given, control, closing))
@@ -88,6 +95,7 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     parser = argparse.ArgumentParser(prog="livesd-worker", description=main.__doc__)
     parser.add_argument("name")
     parser.add_argument("--config", required=True)
+    parser.add_argument("--instance")
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--fd", action="append", default=[], metavar="NAME=N")
     parser.add_argument("--frames", type=int)
@@ -97,6 +105,7 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     return Arguments(
         name=found.name,
         config=found.config,
+        instance=found.instance,
         control=found.control_fd,
         fds={name: int(number) for name, number in fds.items()},
         max_frames=found.frames,
