@@ -104,6 +104,21 @@ def test_a_run_that_does_not_come_up_says_why_and_leaves_nothing(home):
 
 
 @pytest.mark.slow
+def test_what_is_up_without_one_of_its_instances_says_so():
+    good = scripted("one/eye", instance="one", cores=[min(os.sched_getaffinity(0))])
+    broken = scripted("two/eye", "--exit", "2", instance="two")
+    failed = []
+    start_background(deployment(good, broken), "trial", failed.append)
+    assert failed == ["trial: worker two/eye: exit code 2: wrong file"]
+    assert status()["trial"]["instances"]["two"] == {"state": "failed", "workers": ["two/eye"]}
+    head, one, two = (line.split("\t") for line in livesd("status").stdout.splitlines())
+    assert head[:6] == ["run", "instance", "worker", "state", "pid", "cores"]
+    assert one[1:3] == ["one", "eye"]
+    assert one[5] == str(min(os.sched_getaffinity(0)))
+    assert (two[1:4], two[5]) == (["two", "eye", "failed"], "all")
+
+
+@pytest.mark.slow
 def test_a_crash_shows_in_the_status(tmp_path):
     once = ("--once", str(tmp_path / "once"))
     start_background(deployment(scripted("eye", "--crash-at", "5", *once)), "trial")
