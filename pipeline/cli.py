@@ -219,6 +219,10 @@ def graph(
         from lsd.pipeline.launch import build_graph
 
         built = build_graph(loaded)
+        if loaded.instanced and form == "text":
+            from lsd.pipeline.cores import described
+
+            typer.echo(described(loaded))
         if loaded.workers is None:
             typer.echo(built.describe(form, live=loaded.live))
             return

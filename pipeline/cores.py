@@ -86,6 +86,20 @@ def shares(config: PipelineConfig) -> dict[str, Share]:
     return {name: found[name] for name in instances}
 
 
+def described(config: PipelineConfig) -> str:
+    """Say which instances there are, and what each may use.
+
+    Raises:
+        ConfigError: as `shares`.
+    """
+    told = [
+        f"{name} ({'all cores' if cores is None else f'cores {ranges(cores)}'}, {threads} "
+        f"thread{'s' if threads > 1 else ''})"
+        for name, (cores, threads) in shares(config).items()
+    ]
+    return f"instances: {', '.join(told)}"
+
+
 def check_cores(config: PipelineConfig) -> None:
     """Refuse cores that this process may not use.
 

@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,9 +16,6 @@ if TYPE_CHECKING:
     from lsd.pipeline.run_directory import RunDirectory
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
-
-# Longer than a supervisor takes to end the most stubborn worker: stop, SIGTERM, SIGKILL.
-_DOWN_S = 20.0
 
 
 def up(
@@ -135,7 +129,7 @@ def down(
         if len(runs) > 1:
             names = ", ".join(run.name for run in runs)
             raise ConfigError(f"several run: {names}; say which one: livesd down NAME")
-        _end(runs[0])
+        runs[0].end()
         say(f"{runs[0].name} is down")
 
 
@@ -151,20 +145,3 @@ def _runs(name: str | None) -> list[RunDirectory]:
         hint = did_you_mean(name, [run.name for run in runs], "these run:")
         raise ConfigError(f"no run is called {name!r}; {hint if runs else 'nothing runs'}")
     return found
-
-
-def _end(run: RunDirectory) -> None:
-    try:
-        supervisor = os.pidfd_open(run.pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(supervisor, signal.SIGTERM)
-        ended, _, _ = select.select([supervisor], [], [], _DOWN_S)
-    finally:
-        os.close(supervisor)
-    if not ended:
-        raise LsdError(
-            f"{run.name}: the supervisor (pid {run.pid}) does not end; kill -9 {run.pid} takes its "
-            "workers with it"
-        )

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -71,8 +71,18 @@ class Arguments:
         return Ring(*(self.fds[name] for name in names)) if names[0] in self.fds else None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one worker until its part of the stream is over; return the exit code."""
+def main(
+    argv: Sequence[str] | None = None, on_end: Callable[[Runner], None] = lambda runner: None
+) -> int:
+    """Run one worker until its part of the stream is over.
+
+    Args:
+        argv: the command line; by default, this process's.
+        on_end: is given what ran, at its regular end: a laboratory looks into it.
+
+    Returns:
+        The exit code: 0 at the regular end, 2 where no further try can help, 1 otherwise.
+    """
     given = _parsed(argv)
     runner: list[Runner] = []
     is_stopped = threading.Event()
@@ -99,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(runner[0], control)
             # Only now: whoever leaves a link in order says that no frame is missing.
             closing.pop_all().close()
+        on_end(runner[0])
         control.ended(_report(runner[0]))
     except LsdError as error:
         control.failed(str(error))
@@ -108,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None) -> Arguments:
-    parser = argparse.ArgumentParser(prog="livesd-worker", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="livesd-worker")
     parser.add_argument("name")
     parser.add_argument("--config", required=True)
     parser.add_argument("--instance")
