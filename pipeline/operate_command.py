@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,8 @@ from lsd.pipeline.terminal import EXIT_FAILED, print_json, print_rows, reported,
 
 if TYPE_CHECKING:
     from lsd.pipeline.run_directory import RunDirectory
+
+_LOOK_S = 0.05
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
@@ -109,6 +112,9 @@ def down(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The run; may be left out if only one is")
     ] = None,
+    instance: Annotated[
+        str | None, typer.Argument(metavar="[INSTANCE]", help="Only this one of its instances")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """End a pipeline that `livesd up` started.
@@ -117,6 +123,7 @@ def down(
     Example:
       livesd down
       livesd down second
+      livesd down second hall
 
     Its workers finish the frames on their way and close their files; one that does not within
     13 s is killed.
@@ -129,8 +136,12 @@ def down(
         if len(runs) > 1:
             names = ", ".join(run.name for run in runs)
             raise ConfigError(f"several run: {names}; say which one: livesd down NAME")
-        runs[0].end()
-        say(f"{runs[0].name} is down")
+        if instance is None:
+            runs[0].end()
+            say(f"{runs[0].name} is down")
+        else:
+            _end_one(runs[0], instance)
+            say(f"instance {instance} of {runs[0].name} is down")
 
 
 def _runs(name: str | None) -> list[RunDirectory]:
@@ -145,3 +156,28 @@ def _runs(name: str | None) -> list[RunDirectory]:
         hint = did_you_mean(name, [run.name for run in runs], "these run:")
         raise ConfigError(f"no run is called {name!r}; {hint if runs else 'nothing runs'}")
     return found
+
+
+def _end_one(run: RunDirectory, instance: str) -> None:
+    """End one instance of a run, and wait for it; the last one ends the run."""
+    from lsd.pipeline.order_socket import order_stop
+    from lsd.pipeline.run_directory import DOWN_S
+    from lsd.pipeline.status_socket import ask_status
+    from lsd.pipeline.suggest import did_you_mean
+
+    instances = ask_status(run.status_socket).get("instances", {})
+    if instance not in instances:
+        hint = (
+            did_you_mean(instance, instances, "its instances are") if instances else "it has none"
+        )
+        raise ConfigError(f"{run.name} has no instance {instance!r}; {hint}")
+    order_stop(run.order_socket, instance)
+    give_up = time.monotonic() + DOWN_S
+    while time.monotonic() < give_up:
+        try:
+            if ask_status(run.status_socket)["instances"][instance]["state"] in ("ended", "failed"):
+                return
+        except LsdError:  # it was the last one
+            return
+        time.sleep(_LOOK_S)
+    raise LsdError(f"{run.name}: instance {instance} does not end; livesd status tells more")

@@ -21,7 +21,7 @@ from pathlib import Path
 from lsd.pipeline.errors import ConfigError, LsdError
 
 # Longer than a supervisor takes to end the most stubborn worker: stop, SIGTERM, SIGKILL.
-_DOWN_S = 20.0
+DOWN_S = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
@@ -45,6 +45,11 @@ class RunDirectory:
         """Where the supervisor tells how it goes."""
         return self.path / "status.sock"
 
+    @property
+    def order_socket(self) -> Path:
+        """Where the supervisor takes orders."""
+        return self.path / "orders.sock"
+
     def end(self) -> None:
         """Have the supervisor end the run in order, and wait for it.
 
@@ -57,7 +62,7 @@ class RunDirectory:
             return
         try:
             signal.pidfd_send_signal(supervisor, signal.SIGTERM)
-            ended, _, _ = select.select([supervisor], [], [], _DOWN_S)
+            ended, _, _ = select.select([supervisor], [], [], DOWN_S)
         finally:
             os.close(supervisor)
         if not ended:

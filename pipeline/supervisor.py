@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lsd.pipeline.instance import Instance
+from lsd.pipeline.order_socket import OrderServer
 from lsd.pipeline.run_directory import RunDirectory
 from lsd.pipeline.status_socket import StatusServer
 from lsd.pipeline.supervised import Supervised
@@ -81,6 +82,8 @@ class Supervisor:
             if self._directory is not None:
                 server = StatusServer(self._directory.status_socket, self._selector, self.status)
                 stack.callback(server.close)
+                orders = OrderServer(self._directory.order_socket, self._selector, self._end_one)
+                stack.callback(orders.close)
             try:
                 while not self._step():
                     pass
@@ -212,6 +215,11 @@ class Supervisor:
                 self._is_stopping = True
                 for instance in self.instances.values():
                     instance.kill()
+
+    def _end_one(self, name: str) -> None:
+        if name in self.instances:
+            self._emit(f"{self.name}: stopping instance {name}")
+            self.instances[name].stop()
 
     def _end_all(self) -> None:
         """Leave no process behind, whatever has happened to the loop."""
