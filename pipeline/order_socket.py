@@ -48,7 +48,7 @@ class OrderServer:
         self._end.close()
 
     def _hear(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             order = json.loads(self._end.recv(_MOST_BYTES))
             if isinstance(order, dict) and isinstance(order.get("stop"), str):
                 self._stop(order["stop"])

@@ -146,7 +146,14 @@ def test_what_is_no_order_is_ignored():
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end,
         short_name(run.order_socket) as name,
     ):
-        for packet in (b"\xff", b"[]", b'{"stop": 3}', b'{"stop": "nobody"}', b"x" * 9000):
+        for packet in (
+            b"\xff",
+            b"[]",
+            b'{"stop": 3}',
+            b'{"stop": "nobody"}',
+            b"[" * 4000,
+            b"x" * 9000,
+        ):
             end.sendto(packet, name)
     none = livesd("down", "trial", "eye")
     assert (none.exit_code, none.stderr) == (2, "trial has no instance 'eye'; it has none\n")
