@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,17 +25,19 @@ from lsd.pipeline.run_directory import claim
 from lsd.pipeline.supervise import merged_report
 from lsd.pipeline.supervisor import Supervisor
 from lsd.pipeline.terminal import EXIT_FAILED, rendered
-from lsd.pipeline.worker_life import State
 
 LARGEST_LOG = 8 * 1024 * 1024  # then it becomes NAME.log.1, in the place of the one before
 
 
-def start_background(deployment: Deployment, name: str) -> Path:
+def start_background(
+    deployment: Deployment, name: str, on_failed: Callable[[str], None] = lambda text: None
+) -> Path:
     """Start a supervisor in the background and wait until all its workers are ready.
 
     Args:
         deployment: what to run.
         name: what the run is called.
+        on_failed: is told of each instance that did not come up, though others did.
 
     Returns:
         Its log.
@@ -66,8 +69,11 @@ def start_background(deployment: Deployment, name: str) -> Path:
             process.terminate()
             process.wait()
             raise
-    outcome = json.loads(text) if text else {"error": "the supervisor died", "usage": False}
+    died: dict[str, Any] = {"error": "the supervisor died", "usage": False}
+    outcome = json.loads(text) if text else died
     if "error" not in outcome:
+        for text in outcome["failed"]:
+            on_failed(text)
         return log
     process.wait()
     if outcome["usage"]:
@@ -145,25 +151,33 @@ def _supervise(name: str, plain: dict[str, Any], log: Path, answer: TextIO) -> i
             deployment.policy,
             emit=lines.write,
             directory=directory,
-            on_settled=lambda is_up: _answer(answer, {} if is_up else _failure(supervisor)),
+            on_settled=lambda is_up: _answer(answer, _outcome(supervisor, is_up=is_up)),
         )
         code = supervisor.run()
-        report = merged_report(deployment, supervisor.status())
-        if report is not None:
-            lines.write(rendered(render_table(report)))
-            lines.write(f"{name}: frames {json.dumps(report.to_json()['frames'])}")
+        status = supervisor.status()
+        for instance in deployment.instances:
+            report = merged_report(deployment, status, instance)
+            if report is not None:
+                called = f"{name}/{instance}" if instance else name
+                lines.write(rendered(render_table(report)))
+                lines.write(f"{called}: frames {json.dumps(report.to_json()['frames'])}")
         lines.write(f"{name}: over, exit code {code}")
     return code
 
 
-def _failure(supervisor: Supervisor) -> dict[str, Any]:
-    """Say why a run did not come up."""
-    for worker in supervisor.workers:
-        if worker.life.state is State.FAILED:
+def _outcome(supervisor: Supervisor, *, is_up: bool) -> dict[str, Any]:
+    """Say which instances did not come up, and why; or that none did."""
+    failed = []
+    for instance in supervisor.instances.values():
+        worker = instance.failed
+        if worker is not None:
             last = worker.post_mortem.stderr[-1:] if worker.post_mortem else ()
             text = ": ".join((worker.spec.name, worker.life.cause or "failed", *last))
-            return {"error": f"{supervisor.name}: worker {text}", "usage": False}
-    return {"error": f"{supervisor.name}: ended before all workers were ready", "usage": False}
+            failed.append(f"{supervisor.name}: worker {text}")
+    if is_up:
+        return {"failed": failed}
+    early = f"{supervisor.name}: ended before all workers were ready"
+    return {"error": "\n".join(failed) or early, "usage": False}
 
 
 def _answer(answer: TextIO, outcome: dict[str, Any]) -> None:

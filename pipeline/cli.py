@@ -198,9 +198,11 @@ def check(config: Config, sets: Sets = None, debug: Debug = False) -> None:
         from lsd.pipeline.launch import build_runner
         from lsd.pipeline.placement import check_rate, place
 
-        build_runner(loaded)
-        check_rate(loaded, place(loaded))
-    typer.echo(f"{config}: ok, {len(loaded.stages)} stages: {', '.join(loaded.stages)}")
+        for each in (loaded, *loaded.instanced.values()):
+            build_runner(each)
+            check_rate(each, place(each))
+    instances = f"; {len(loaded.instanced)} instances" if loaded.instanced else ""
+    typer.echo(f"{config}: ok, {len(loaded.stages)} stages: {', '.join(loaded.stages)}{instances}")
 
 
 @app.command(help=GRAPH_HELP, short_help="Print the stages of a pipeline")
@@ -217,6 +219,10 @@ def graph(
         from lsd.pipeline.launch import build_graph
 
         built = build_graph(loaded)
+        if loaded.instanced and form == "text":
+            from lsd.pipeline.cores import described
+
+            typer.echo(described(loaded))
         if loaded.workers is None:
             typer.echo(built.describe(form, live=loaded.live))
             return

@@ -20,13 +20,15 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from lsd.pipeline.claims import clashes
+from lsd.pipeline.config_fields import METRICS_PORT, CoresField, SizeField
 from lsd.pipeline.config_fields import SIZE_MAX as SIZE_MAX
 from lsd.pipeline.config_fields import SIZE_MIN as SIZE_MIN
 from lsd.pipeline.config_fields import SIZE_STEP as SIZE_STEP
-from lsd.pipeline.config_fields import SizeField
 from lsd.pipeline.config_problems import dotted, feedback_problems, got, problems_of
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
+from lsd.pipeline.instances import InstancesField, instance_documents, located
 from lsd.pipeline.ladder_config import LadderField, RungConfig, ladder_problems
 from lsd.pipeline.overrides import Override
 from lsd.pipeline.pacer import OnMiss
@@ -41,7 +43,7 @@ from lsd.pipeline.workers import (
     WorkerName,
     worker_problems,
 )
-from lsd.pipeline.yaml_locations import Document, read_yaml
+from lsd.pipeline.yaml_locations import Document, Where, read_yaml
 
 
 def _stages(value: Any) -> Any:
@@ -90,7 +92,10 @@ class MetricsConfig(Strict):
     """Where a run tells machines how it goes, over HTTP."""
 
     port: int = Field(
-        9464, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0: any free one"
+        METRICS_PORT,
+        ge=0,
+        le=65535,
+        description="Port of /metrics, /healthz and /readyz; 0: any free one",
     )
     host: str = Field(
         "127.0.0.1",
@@ -173,18 +178,39 @@ class PipelineConfig(Strict):
         description="Processes by name, each with the stages that it runs: a list, or a mapping "
         "with 'stages'; every stage once, in order. Without it, one process runs all",
     )
+    instances: InstancesField | None = Field(
+        None,
+        description="Copies of the pipeline that run beside each other: how many, their names, or "
+        "names with what each has of its own, such as {hall: {stages.capture.input: hall.mp4}}; "
+        "{instance} in a text becomes the name. Without it, there is one",
+    )
+    cores: CoresField = Field(
+        "auto",
+        description="The processor cores to run on: a list; all; or auto, which shares them out "
+        "to the instances (a list: those) and otherwise is all",
+    )
     supervision: SupervisionConfig = Field(
         default_factory=lambda: SupervisionConfig.model_validate({}),
         description="What is done about a worker that dies, hangs or does not start",
     )
 
     _document: Document | None = PrivateAttr(None)
+    _instanced: dict[str, PipelineConfig] = PrivateAttr(default_factory=dict)
+
+    @property
+    def instanced(self) -> Mapping[str, PipelineConfig]:
+        """The pipeline of each instance, by name, each a whole one; empty without `instances`."""
+        return self._instanced
 
     def where(self, *path: str) -> str:
         """Return the file, line and column of `path`; where there is no file, the path."""
+        return str(self.place(*path))
+
+    def place(self, *path: str) -> Where:
+        """Return the same as a place that can be sorted."""
         if self._document is None:
-            return dotted(path)
-        return str(self._document.where(path, key=True))
+            return Where(dotted(path))
+        return self._document.where(path, key=True)
 
 
 def load_config(
@@ -226,7 +252,26 @@ def validate(document: Document, registry: Registry) -> PipelineConfig:
     if problems or config is None:
         raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
     config._document = document
+    if config.instances is not None:
+        config._instanced = _instances(document, config.instances, registry)
     return config
+
+
+def _instances(
+    document: Document, instances: Mapping[str, Mapping[str, Any]], registry: Registry
+) -> dict[str, PipelineConfig]:
+    """Check each instance of a pipeline that is right itself; raises as `validate` does."""
+    found: dict[str, PipelineConfig] = {}
+    problems: list[str] = []
+    for name, each in instance_documents(document, instances).items():
+        try:
+            found[name] = validate(each, registry)
+        except ConfigError as error:
+            problems += located(error, name)
+    problems = problems or [str(problem) for problem in sorted(clashes(found))]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
 
 
 def find_config(source: str) -> tuple[Path, str]:

@@ -1,9 +1,9 @@
-"""From a config with `workers` to what a supervisor runs.
+"""From a config with `workers` or `instances` to what a supervisor runs.
 
 A worker is started as
 
-    python -m lsd.pipeline.worker NAME --config FILE [--frames N] [--duration S] \\
-        --control-fd N [--fd RING=N]...
+    python -m lsd.pipeline.worker NAME --config FILE [--instance NAME] [--frames N] \\
+        [--duration S] --control-fd N [--fd RING=N]...
 
 with the whole config, flags applied, in FILE; so another launcher can start one as well.
 """
@@ -11,18 +11,20 @@ with the whole config, flags applied, in FILE; so another launcher can start one
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lsd.pipeline.config import PipelineConfig
+from lsd.pipeline.cores import Share, check_cores, shares
 from lsd.pipeline.deployment import Deployment, sealed_file
 from lsd.pipeline.errors import ConfigError, GraphError
 from lsd.pipeline.placement import Placement, check_rate, place
 from lsd.pipeline.wiring import wired
 from lsd.pipeline.worker_process import WorkerSpec
+from lsd.pipeline.workers import WorkerConfig
 
 PROGRAM = "lsd.pipeline.worker"
+ALL = "all"  # the one worker of an instance whose pipeline has none
 
 
 def deploy(
@@ -33,7 +35,7 @@ def deploy(
     """Work out how the workers of `config` are started.
 
     Args:
-        config: a validated pipeline with `workers`.
+        config: a validated pipeline with `workers`, `instances` or both.
         arguments: what else each worker is told.
 
     Raises:
@@ -41,38 +43,56 @@ def deploy(
         GraphError: the recurrence cannot make the rate, or leads through several workers.
         LsdError: there is not enough memory for the links.
     """
-    if config.workers is None:
+    if config.workers is None and not config.instanced:
         raise ConfigError(
-            f"{config.where()}: there are no 'workers:', and only workers can be supervised; "
-            "`livesd run` runs it in one process"
+            f"{config.where()}: there are no 'workers:' and no 'instances:', and only those can be "
+            "supervised; `livesd run` runs it in one process"
         )
     if sys.platform != "linux":
         raise ConfigError(
             f"{config.where('workers')}: workers need Linux (memory files, pidfds); remove "
-            "'workers:' to run all stages in one process"
+            "'workers:' and 'instances:' to run all stages in one process"
         )
+    check_program(config)
+    check_cores(config)
+    pinned = tuple(config.cores) if isinstance(config.cores, list) else None
+    shared = shares(config) if config.instanced else {"": Share(pinned, 0)}
+    specs: list[WorkerSpec] = []
+    budgets_ms = {}
+    for instance, each in (config.instanced or {"": config}).items():
+        specs += _specs(instance, each, shared[instance], arguments)
+        budgets_ms[instance] = each.latency_ms if each.live else None
+    return Deployment(config.name, specs, config.supervision, budgets_ms)
+
+
+def _specs(
+    instance: str, config: PipelineConfig, share: Share, arguments: Sequence[str]
+) -> Iterator[WorkerSpec]:
+    """Yield how the workers of one pipeline are started; without any, one runs all."""
+    if config.workers is None:
+        whole = WorkerConfig.model_validate({"stages": [*config.stages]})
+        config = config.model_copy(update={"workers": {ALL: whole}})
+    assert config.workers is not None
     placement = place(config)
     check_rate(config, placement)
     _refuse_split(config, placement)
-    check_program(config)
-    _check_cores(config)
     file = sealed_file("config", config.model_dump_json(by_alias=True).encode())
     fds = wired(config, placement)
-    command = [sys.executable, "-m", PROGRAM]
-    specs = [
-        WorkerSpec(
-            name,
-            [*command, name, "--config", f"/dev/fd/{file}", *arguments],
+    prefix, told = (f"{instance}/", ["--instance", instance]) if instance else ("", [])
+    threads = {"OMP_NUM_THREADS": str(share.threads)} if share.threads else {}
+    for name, worker in config.workers.items():
+        argv = [sys.executable, "-m", PROGRAM, name, "--config", f"/dev/fd/{file}"]
+        yield WorkerSpec(
+            f"{prefix}{name}",
+            [*argv, *told, *arguments],
             fds=fds[name],
             kept_fds=(file,),
-            env=worker.env,
-            cores=worker.cores,
+            # With cores of its own, it has as many threads as those.
+            env=(threads if worker.cores is None else {}) | worker.env,
+            cores=worker.cores or share.cores,
             stages=worker.stages,
+            instance=instance,
         )
-        for name, worker in config.workers.items()
-    ]
-    budget_ms = config.latency_ms if config.live else None
-    return Deployment(config.name, specs, config.supervision, budget_ms)
 
 
 def check_program(config: PipelineConfig) -> None:
@@ -94,29 +114,3 @@ def _refuse_split(config: PipelineConfig, placement: Placement) -> None:
             f"{config.where('workers')}: the recurrence would lead through several workers "
             f"({loop}), and no link brings the last output back yet; put {names} into one worker"
         )
-
-
-def _check_cores(config: PipelineConfig) -> None:
-    allowed = os.sched_getaffinity(0)
-    for name, worker in (config.workers or {}).items():
-        missing = sorted(set(worker.cores or ()) - allowed)
-        if missing:
-            raise ConfigError(
-                f"{config.where('workers', name, 'cores')}: this process may not use core "
-                f"{', '.join(map(str, missing))}; it may use {_ranges(sorted(allowed))}"
-            )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Write numbers as ranges.
-
-    >>> _ranges([0, 1, 2, 5])
-    '0-2, 5'
-    """
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lsd.pipeline.worker_process import WorkerSpec
@@ -20,13 +20,14 @@ class Deployment:
         name: what reports call it.
         specs: the workers, in the order of their stages.
         policy: what is done about failures.
-        budget_ms: from capture to the outputs; None: file to file.
+        budgets_ms: by instance, "" where there is but one: what a frame may take from capture to
+            the outputs; None, or not there: file to file.
     """
 
     name: str
     specs: Sequence[WorkerSpec]
     policy: SupervisionConfig
-    budget_ms: float | None = None
+    budgets_ms: Mapping[str, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return it for another process, which must inherit the open files that it names."""
@@ -34,7 +35,7 @@ class Deployment:
             "name": self.name,
             "specs": [asdict(spec) for spec in self.specs],
             "policy": self.policy.model_dump(),
-            "budget_ms": self.budget_ms,
+            "budgets_ms": dict(self.budgets_ms),
         }
 
     @classmethod
@@ -42,7 +43,12 @@ class Deployment:
         """Read what `to_json` returned."""
         specs = [WorkerSpec(**spec) for spec in data["specs"]]
         policy = SupervisionConfig.model_validate(data["policy"])
-        return cls(data["name"], specs, policy, data["budget_ms"])
+        return cls(data["name"], specs, policy, data["budgets_ms"])
+
+    @property
+    def instances(self) -> list[str]:
+        """The instances that the workers belong to, in order; `[""]` where there is but one."""
+        return list(dict.fromkeys(spec.instance for spec in self.specs))
 
     @property
     def fds(self) -> set[int]:

@@ -38,9 +38,9 @@ def merge(
     """Put the workers' reports together, in the order of their stages.
 
     Counts hold for the whole run, percentiles and the frames on time for the last process of
-    each worker: those before took theirs with them. No warm-up is left out of the hit rate:
-    the sink's process does not know which frames the source's has counted. What nobody accounts
-    for at the end was on its way through a process that died: dropped, `worker_died`.
+    each worker: those before took theirs with them. No warm-up is left out of the hit rate of
+    several: the sink's process does not know which frames the source's has counted. What nobody
+    accounts for at the end was on its way through a process that died: dropped, `worker_died`.
 
     Args:
         workers: the first has the source, the last the sink.
@@ -60,6 +60,8 @@ def merge(
     if lost > 0 and has_died:
         dropped[LOST] = lost
     on_time: int = last.get("on_time", 0)
+    warmup: int = last.get("warmup_frames", 0) if len(workers) == 1 else 0
+    counted = captured - warmup
     events: dict[str, Mapping[str, int]] = {}
     facts: dict[str, str | int] = {}
     for report in reports:
@@ -77,14 +79,14 @@ def merge(
             dropped=dict(dropped),
             failed=failed,
             in_flight=0 if has_died else max(0, lost),
-            counted=captured,
+            counted=counted,
             on_time=on_time,
             first_ns=None if not last else 0,
             last_ns=_span_ns(last, emitted),
         ),
         latency=_percentiles(last.get("latency_ms"), emitted),
         budget_ms=budget_ms,
-        hit_rate=on_time / captured if budget_ms is not None and captured else None,
+        hit_rate=on_time / counted if budget_ms is not None and counted else None,
         gap=_percentiles(last.get("gap_ms"), emitted),
         overhead=_percentiles(last.get("overhead_ms"), emitted),
         read=_percentiles(first.get("read_ms"), captured),
@@ -93,7 +95,7 @@ def merge(
         facts=facts,
         device=", ".join(dict.fromkeys(str(r["device"]) for r in reports if "device" in r)),
         events=events,
-        warmup_frames=0,
+        warmup_frames=warmup,
         error=next((r["error"] for r in reports if r.get("error")), None),
         ladder=None,
     )

@@ -5,28 +5,25 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lsd.pipeline.errors import ConfigError, LsdError
-from lsd.pipeline.terminal import print_json, print_rows, reported, say
+from lsd.pipeline.terminal import EXIT_FAILED, print_json, print_rows, reported, say
 
 if TYPE_CHECKING:
     from lsd.pipeline.run_directory import RunDirectory
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
+_LOOK_S = 0.05
 
-# Longer than a supervisor takes to end the most stubborn worker: stop, SIGTERM, SIGKILL.
-_DOWN_S = 20.0
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
 def up(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML file with workers, or a bundled one")
+        str, typer.Argument(metavar="CONFIG", help="A YAML file with workers or instances")
     ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What the run is called; default: the YAML's")
@@ -42,11 +39,13 @@ def up(
     \b
     Example:
       livesd up my.yaml
+      livesd up my.yaml --set instances=4
       livesd up my.yaml --name second --set stages.diffusion.prompt=ink
       livesd status
       livesd down second
 
-    Returns when every worker is ready. The supervisor starts workers again that crash or hang, as
+    Returns when every worker is ready; exit code 1 where one failed for good, while the other
+    instances of the pipeline go on. The supervisor starts workers again that crash or hang, as
     `supervision:` in the YAML says; it logs to ~/.local/state/livesd/NAME.log.
     """
     with reported(debug=debug):
@@ -65,8 +64,13 @@ def up(
                 f"{called} runs already; end it with: livesd down {called}, or give this one "
                 "another name: --name NAME"
             )
-        log = start_background(deploy(loaded), called)
+        failed: list[str] = []
+        log = start_background(deploy(loaded), called, failed.append)
         say(f"{called} is up: livesd status, livesd down {called}; its log is {log}")
+        for text in failed:
+            say(text)
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def status(
@@ -99,7 +103,7 @@ def status(
         if as_json:
             print_json({"runs": runs})
         elif runs:
-            print_rows([row for each in runs for row in worker_rows(each)])
+            print_rows(worker_rows(*runs))
         else:
             say("nothing runs; start something with: livesd up CONFIG")
 
@@ -107,6 +111,9 @@ def status(
 def down(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The run; may be left out if only one is")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Argument(metavar="[INSTANCE]", help="Only this one of its instances")
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -116,6 +123,7 @@ def down(
     Example:
       livesd down
       livesd down second
+      livesd down second hall
 
     Its workers finish the frames on their way and close their files; one that does not within
     13 s is killed.
@@ -128,8 +136,12 @@ def down(
         if len(runs) > 1:
             names = ", ".join(run.name for run in runs)
             raise ConfigError(f"several run: {names}; say which one: livesd down NAME")
-        _end(runs[0])
-        say(f"{runs[0].name} is down")
+        if instance is None:
+            runs[0].end()
+            say(f"{runs[0].name} is down")
+        else:
+            _end_one(runs[0], instance)
+            say(f"instance {instance} of {runs[0].name} is down")
 
 
 def _runs(name: str | None) -> list[RunDirectory]:
@@ -146,18 +158,26 @@ def _runs(name: str | None) -> list[RunDirectory]:
     return found
 
 
-def _end(run: RunDirectory) -> None:
-    try:
-        supervisor = os.pidfd_open(run.pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(supervisor, signal.SIGTERM)
-        ended, _, _ = select.select([supervisor], [], [], _DOWN_S)
-    finally:
-        os.close(supervisor)
-    if not ended:
-        raise LsdError(
-            f"{run.name}: the supervisor (pid {run.pid}) does not end; kill -9 {run.pid} takes its "
-            "workers with it"
+def _end_one(run: RunDirectory, instance: str) -> None:
+    """End one instance of a run, and wait for it; the last one ends the run."""
+    from lsd.pipeline.order_socket import order_stop
+    from lsd.pipeline.run_directory import DOWN_S
+    from lsd.pipeline.status_socket import ask_status
+    from lsd.pipeline.suggest import did_you_mean
+
+    instances = ask_status(run.status_socket).get("instances", {})
+    if instance not in instances:
+        hint = (
+            did_you_mean(instance, instances, "its instances are") if instances else "it has none"
         )
+        raise ConfigError(f"{run.name} has no instance {instance!r}; {hint}")
+    order_stop(run.order_socket, instance)
+    give_up = time.monotonic() + DOWN_S
+    while time.monotonic() < give_up:
+        try:
+            if ask_status(run.status_socket)["instances"][instance]["state"] in ("ended", "failed"):
+                return
+        except LsdError:  # it was the last one
+            return
+        time.sleep(_LOOK_S)
+    raise LsdError(f"{run.name}: instance {instance} does not end; livesd status tells more")

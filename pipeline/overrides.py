@@ -41,7 +41,7 @@ class SetPath:
             value = parse_yaml(raw, "value")
         except ConfigError as error:  # the place inside a one-line value helps nobody
             raise ConfigError(f"{flag}: {str(error).partition(': ')[2]}") from error
-        _reach(document, path, flag)
+        reach(document, path, flag)
         document.put(path, value.data, Where(flag))
         document.problems += [Problem(Where(flag), problem.text) for problem in value.problems]
 
@@ -55,12 +55,21 @@ class SetValue:
     value: Any
 
     def apply(self, document: Document, registry: Registry) -> None:
-        _reach(document, self.path, self.flag)
+        reach(document, self.path, self.flag)
         document.put(self.path, self.value, Where(self.flag))
 
 
-def _reach(document: Document, path: tuple[str, ...], flag: str) -> None:
-    """Make sure that the mapping around `path` exists; the YAML may have left it out."""
+def reach(document: Document, path: tuple[str, ...], flag: str) -> None:
+    """Make sure that the mapping around `path` exists; the YAML may have left it out.
+
+    Args:
+        document: its data is a dict.
+        path: what is going to be put there.
+        flag: who wants it, for messages.
+
+    Raises:
+        ConfigError: there is no such stage, or something else than a mapping is in the way.
+    """
     stages = document.data.get("stages")
     if path[0] == "stages" and len(path) > 1 and isinstance(stages, dict) and path[1] not in stages:
         # Where in the order it would go, nobody could tell.

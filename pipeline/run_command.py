@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
+from lsd.pipeline.cores import take_cores
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.report import Report, render_table, summary
@@ -26,7 +27,7 @@ def run_pipeline(
 ) -> int:
     """Run a pipeline, and report on it at the end, also when it failed on the way.
 
-    One with `workers` runs in several processes, under a supervisor.
+    One with `workers` or `instances` runs in several processes, under a supervisor.
 
     Args:
         config: what to run.
@@ -41,12 +42,13 @@ def run_pipeline(
     Raises:
         LsdError: it could not start (nothing is reported), or failed.
     """
-    if config.workers is not None:
+    if config.workers is not None or config.instanced:
         from lsd.pipeline.supervise import supervise
 
         return supervise(
             config, max_frames=max_frames, max_duration_s=max_duration_s, as_json=as_json
         )
+    take_cores(config)
     keep_freed_memory()
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)
     if verbosity >= 0:

@@ -11,13 +11,17 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from lsd.pipeline.errors import ConfigError, LsdError
 
+# Longer than a supervisor takes to end the most stubborn worker: stop, SIGTERM, SIGKILL.
+DOWN_S = 20.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
@@ -40,6 +44,32 @@ class RunDirectory:
     def status_socket(self) -> Path:
         """Where the supervisor tells how it goes."""
         return self.path / "status.sock"
+
+    @property
+    def order_socket(self) -> Path:
+        """Where the supervisor takes orders."""
+        return self.path / "orders.sock"
+
+    def end(self) -> None:
+        """Have the supervisor end the run in order, and wait for it.
+
+        Raises:
+            LsdError: it does not.
+        """
+        try:
+            supervisor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            signal.pidfd_send_signal(supervisor, signal.SIGTERM)
+            ended, _, _ = select.select([supervisor], [], [], DOWN_S)
+        finally:
+            os.close(supervisor)
+        if not ended:
+            raise LsdError(
+                f"{self.name}: the supervisor (pid {self.pid}) does not end; kill -9 {self.pid} "
+                "takes its workers with it"
+            )
 
     def remove(self) -> None:
         """Remove the folder, and let go of the name."""

@@ -38,7 +38,7 @@ class StatusServer:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.setblocking(False)
         try:
-            with _short(path) as name:
+            with short_name(path) as name:
                 self._listener.bind(name)
             self._listener.listen(_MOST_CLIENTS)
         except OSError as error:
@@ -89,7 +89,7 @@ def ask_status(path: Path) -> dict[str, Any]:
         LsdError: nobody answers, or not as a supervisor does.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, _short(path) as name:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, short_name(path) as name:
             client.settimeout(_WAIT_S)
             client.connect(name)
             with client.makefile("rb") as stream:
@@ -102,7 +102,7 @@ def ask_status(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _short(path: Path) -> Any:
+def short_name(path: Path) -> Any:
     """Yield another name of `path` that fits into a socket's address (107 bytes)."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from lsd.pipeline.config import PipelineConfig
@@ -29,7 +30,7 @@ def supervise(
     """Run `config` in its workers, and report on them at the end.
 
     Args:
-        config: a validated pipeline with `workers`.
+        config: a validated pipeline with `workers`, `instances` or both.
         max_frames: end after that many captured frames; the source's worker sees to it.
         max_duration_s: end after that long; likewise.
         as_json: the report goes to stdout as one line of JSON instead of a table.
@@ -57,30 +58,47 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         )
         code = supervisor.run()
     status = supervisor.status()
-    report = merged_report(deployment, status)
-    if report is not None:
-        (say if as_json else tell)(rendered(render_table(report), to_stderr=as_json))
+    reports = {name: merged_report(deployment, status, name) for name in deployment.instances}
+    for name, report in reports.items():
+        if report is not None:
+            table = rendered(render_table(report), to_stderr=as_json)
+            (say if as_json else tell)(f"instance {name}\n{table}" if name else table)
     if as_json:
-        frames = {} if report is None else report.to_json()
-        print_json({"name": status["name"], **frames, "workers": status["workers"]})
+        print_json(_as_json(status, reports))
     else:
         print_rows(worker_rows(status))
     return code
 
 
-def merged_report(deployment: Deployment, status: dict[str, Any]) -> Report | None:
-    """Put together what the workers have told, and what their pages say of the frames.
+def _as_json(status: dict[str, Any], reports: Mapping[str, Report | None]) -> dict[str, Any]:
+    """Return the report of a run: of one pipeline, or of each of its instances."""
+    told = {name: {} if each is None else each.to_json() for name, each in reports.items()}
+    if "" in told:
+        return {"name": status["name"], **told[""], "workers": status["workers"]}
+    instances = {name: {**status["instances"][name], **each} for name, each in told.items()}
+    return {"name": status["name"], "instances": instances, "workers": status["workers"]}
+
+
+def merged_report(
+    deployment: Deployment, status: dict[str, Any], instance: str = ""
+) -> Report | None:
+    """Put together what an instance's workers have told, and what their pages say of the frames.
 
     Takes each worker's own report out of `status`, which is a supervisor's at its end. None where
     they have no pages: another program's workers, started by another's commands.
     """
-    if not all(LINEAGE in spec.fds for spec in deployment.specs):
+    specs = [spec for spec in deployment.specs if spec.instance == instance]
+    if not all(LINEAGE in spec.fds for spec in specs):
         return None
-    source, *_, sink = (Lineage(spec.fds[LINEAGE]) for spec in deployment.specs)
+    lineages = [Lineage(spec.fds[LINEAGE]) for spec in specs]
+    workers = [status["workers"][spec.name] for spec in specs]
     told = [
-        Told(worker["stages"], worker.pop("report"), worker["restarts"], worker["dropped_before"])
-        for worker in status["workers"].values()
+        Told(each["stages"], each.pop("report"), each["restarts"], each["dropped_before"])
+        for each in workers
     ]
     return merge(
-        told, captured=source.captured, emitted=sink.emitted, budget_ms=deployment.budget_ms
+        told,
+        captured=lineages[0].captured,
+        emitted=lineages[-1].emitted,
+        budget_ms=deployment.budgets_ms.get(instance),
     )

@@ -28,7 +28,8 @@ class Supervised:
         policy: what is done about failures.
         emit: prints a line for people.
         on_spawn: is told of every new process, to watch it.
-        on_peer: is told what the other workers must know: "peer_lost", "peer_back", "peer_ended".
+        on_peer: is told what the other workers of its instance must know: "peer_lost", "peer_back",
+            "peer_ended".
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Supervised:
         policy: SupervisionConfig,
         emit: Callable[[str], None],
         on_spawn: Callable[[Supervised, WorkerProcess], None],
-        on_peer: Callable[[str, str], None],
+        on_peer: Callable[[str, Supervised], None],
     ) -> None:
         self.spec = spec
         self.life = WorkerLife(policy, time.monotonic_ns())
@@ -101,7 +102,7 @@ class Supervised:
             self._emit(f"{self.spec.name}: {self.life.state}")
         self._do(actions)
         if self.life.state is State.ENDED:
-            self._on_peer("peer_ended", self.spec.name)
+            self._on_peer("peer_ended", self)
 
     def forward(self, lines: list[str]) -> None:
         """Print lines of the worker's."""
@@ -117,6 +118,8 @@ class Supervised:
             "restarts": self.life.restarts,
             "since_s": round((time.monotonic_ns() - self.life.since_ns) / 1e9, 3),
             "stages": list(self.spec.stages),
+            **({"instance": self.spec.instance} if self.spec.instance else {}),
+            "cores": None if self.spec.cores is None else list(self.spec.cores),
             "status": dict(status),
             "malformed": self.malformed + (self.process.malformed if self.process else 0),
             "post_mortem": None if self.post_mortem is None else self.post_mortem.to_json(),
@@ -130,10 +133,10 @@ class Supervised:
                 self._spawn()
             elif action is Action.LOST:
                 self.is_away = True
-                self._on_peer("peer_lost", self.spec.name)
+                self._on_peer("peer_lost", self)
             elif action is Action.BACK:
                 self.is_away = False
-                self._on_peer("peer_back", self.spec.name)
+                self._on_peer("peer_back", self)
             elif self.process is None:
                 continue
             elif action is Action.STOP:
@@ -202,9 +205,10 @@ class Supervised:
             )
         if life.state is State.ENDED:
             return "ended with the run"
+        whole = f"instance {self.spec.instance}" if self.spec.instance else "the run"
         if life.in_a_row:
-            return f"given up after {life.in_a_row} restarts in a row; the run ends"
-        return "given up; the run ends"
+            return f"given up after {life.in_a_row} restarts in a row; {whole} ends"
+        return f"given up; {whole} ends"
 
 
 def dropped_of(status: Mapping[str, Scalar]) -> dict[str, int]:

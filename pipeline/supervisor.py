@@ -1,4 +1,4 @@
-"""Starts a pipeline's workers, watches them, starts them again, and ends them.
+"""Starts the workers of a pipeline's instances, watches them, starts them again, and ends them.
 
 One loop waits for everything: what a worker says or prints, its end (a pidfd), signals, who asks
 for the status, and the next deadline.
@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from lsd.pipeline.instance import Instance
+from lsd.pipeline.order_socket import OrderServer
 from lsd.pipeline.run_directory import RunDirectory
 from lsd.pipeline.status_socket import StatusServer
 from lsd.pipeline.supervised import Supervised
@@ -31,11 +33,12 @@ class Supervisor:
 
     Args:
         name: what reports call the run.
-        specs: the workers, in the order of their stages.
+        specs: the workers, in the order of their stages, instance after instance.
         policy: what is done about failures.
         emit: prints a line for people.
         directory: where others find the run; None: nowhere.
-        on_settled: called once: every worker has become ready (True), or the run failed before.
+        on_settled: called once: every worker of an instance has become ready, and those of each
+            other one too, unless it failed (True); or the run failed before (False).
     """
 
     def __init__(
@@ -59,12 +62,19 @@ class Supervisor:
         self.workers = [
             Supervised(spec, policy, emit, self._watch, self._tell_others) for spec in specs
         ]
+        self.instances = {
+            name: Instance(
+                name, [each for each in self.workers if each.spec.instance == name], self._told
+            )
+            for name in dict.fromkeys(spec.instance for spec in specs)
+        }
 
     def run(self) -> int:
         """Run until every worker has ended.
 
         Returns:
-            0; 1 when a worker has failed for good; 130 when a Ctrl-C ended the run.
+            0; 1 when a worker has failed for good, whatever became of other instances; 130 when a
+            Ctrl-C ended the run.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
@@ -72,6 +82,8 @@ class Supervisor:
             if self._directory is not None:
                 server = StatusServer(self._directory.status_socket, self._selector, self.status)
                 stack.callback(server.close)
+                orders = OrderServer(self._directory.order_socket, self._selector, self._end_one)
+                stack.callback(orders.close)
             try:
                 while not self._step():
                     pass
@@ -84,27 +96,27 @@ class Supervisor:
     def stop(self) -> None:
         """Have every worker finish what it has, and end."""
         self._is_stopping = True
-        for worker in self.workers:
-            worker.stop()
+        for instance in self.instances.values():
+            instance.stop()
 
     def status(self) -> dict[str, Any]:
         """Return how the run is going, as plain JSON."""
+        named = {name: each.to_json() for name, each in self.instances.items() if name}
         return {
             "name": self.name,
             "pid": os.getpid(),
             "up_s": round((time.monotonic_ns() - self._started_ns) / 1e9, 3),
-            "state": self._state(),
+            "state": str(self._state()),
+            **({"instances": named} if named else {}),
             "workers": {worker.spec.name: worker.to_json() for worker in self.workers},
         }
 
     def _step(self) -> bool:
         """Wait for the next thing to happen, and deal with it; True when all is over."""
-        for worker in self.workers:
-            worker.tick()
+        for instance in self.instances.values():
+            instance.tick()
         self._settle()
-        if not self._is_stopping and self._should_stop():
-            self.stop()
-        if all(worker.life.is_over for worker in self.workers):
+        if all(instance.is_over for instance in self.instances.values()):
             return True
         for key, _ in self._selector.select(self._wait_s()):
             # What came before in this round may have closed what this key is of.
@@ -112,38 +124,26 @@ class Supervisor:
                 key.data()
         return False
 
-    def _should_stop(self) -> bool:
-        """Whether frames can never again come through from end to end."""
-        # The last worker takes all that the others make; when it has ended, they have no reader.
-        failed = next((w for w in self.workers if w.life.state is State.FAILED), None)
-        if failed is not None:
-            self._emit(f"{self.name}: {failed.spec.name} has failed for good; ending the others")
-        return failed is not None or self.workers[-1].life.is_over
-
     def _settle(self) -> None:
         if self._on_settled is None:
             return
-        states = {worker.life.state for worker in self.workers}
-        if self._is_stopping or State.FAILED in states:
+        states = [instance.is_up for instance in self.instances.values()]
+        if self._is_stopping or None not in states:
             tell, self._on_settled = self._on_settled, None
-            tell(False)
-        elif not states & {State.STARTING, State.RESTARTING}:
-            tell, self._on_settled = self._on_settled, None
-            tell(True)
+            tell(not self._is_stopping and any(states))
 
     def _wait_s(self) -> float | None:
         due = [worker.life.due_ns for worker in self.workers]
         known = [each for each in due if each is not None]
         return max(0.0, (min(known) - time.monotonic_ns()) / 1e9) if known else None
 
-    def _state(self) -> str:
-        states = [worker.life.state for worker in self.workers]
-        for state in (State.FAILED, State.RESTARTING, State.DEGRADED, State.STARTING):
-            if state in states:
-                return str(state)
-        if self._is_stopping:
-            return str(State.ENDING)
-        return str(State.RUNNING if State.RUNNING in states else states[-1])
+    def _state(self) -> State:
+        states = [instance.state() for instance in self.instances.values()]
+        if State.FAILED in states and not all(each.is_over for each in self.instances.values()):
+            return State.FAILED if len(states) == 1 else State.DEGRADED  # the others go on
+        order = (State.FAILED, State.RESTARTING, State.DEGRADED, State.STARTING, State.ENDING)
+        worst = next((state for state in order if state in states), None)
+        return worst or (State.RUNNING if State.RUNNING in states else states[-1])
 
     def _watch(self, worker: Supervised, process: WorkerProcess) -> None:
         """Have the loop notice what a new process does."""
@@ -154,11 +154,7 @@ class Supervisor:
         )
         for output in process.outputs:
             self._selector.register(output.pipe, read, self._reader(worker, output))
-        for other in self.workers:
-            if other.is_away and other is not worker:
-                process.send("peer_lost", worker=other.spec.name)
-            elif other.life.state is State.ENDED:
-                process.send("peer_ended", worker=other.spec.name)
+        self.instances[worker.spec.instance].brief(worker, process)
 
     def _reader(self, worker: Supervised, output: Output) -> Callable[[], None]:
         def read() -> None:
@@ -180,10 +176,11 @@ class Supervisor:
                 self._selector.unregister(fd)
         worker.exited()
 
-    def _tell_others(self, kind: str, name: str) -> None:
-        for worker in self.workers:
-            if worker.spec.name != name:
-                worker.tell(kind, name)
+    def _tell_others(self, kind: str, worker: Supervised) -> None:
+        self.instances[worker.spec.instance].tell_others(kind, worker.spec.name)
+
+    def _told(self, text: str) -> None:
+        self._emit(f"{self.name}: {text}")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -216,8 +213,13 @@ class Supervisor:
                 self.stop()
             else:
                 self._is_stopping = True
-                for worker in self.workers:
-                    worker.kill()
+                for instance in self.instances.values():
+                    instance.kill()
+
+    def _end_one(self, name: str) -> None:
+        if name in self.instances:
+            self._emit(f"{self.name}: stopping instance {name}")
+            self.instances[name].stop()
 
     def _end_all(self) -> None:
         """Leave no process behind, whatever has happened to the loop."""

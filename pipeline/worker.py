@@ -1,7 +1,8 @@
 """The program of one worker: `python -m lsd.pipeline.worker NAME --config FILE ...`.
 
-A supervisor starts it. Any other launcher may: what it needs is the pipeline's file, the control
-socket, and the descriptors of its rings and of what its processes leave to each other.
+A supervisor starts it, and hands down a control socket, the descriptors of its rings, and of what
+its processes leave to each other. Any other launcher may start it as well: without a control socket
+it hears signals (`unattended.py`; docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 from lsd.pipeline.control import Control
 from lsd.pipeline.control_messages import DROPPED
 from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
+from lsd.pipeline.unattended import Unattended
 from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, RING
 
 if TYPE_CHECKING:
@@ -43,17 +47,24 @@ class Arguments:
     Attributes:
         name: one of the config's `workers`.
         config: the pipeline's file.
-        control: the descriptor of the control socket.
+        instance: which copy of the pipeline it belongs to; None: there is but one.
+        control: the descriptor of the control socket; None: another launcher has started it.
         fds: what else was handed down: "in.memory" and its like, "checkpoint", "lineage".
         max_frames, max_duration_s: when the source ends the run.
     """
 
     name: str
     config: str
-    control: int
+    instance: str | None
+    control: int | None
     fds: Mapping[str, int]
     max_frames: int | None
     max_duration_s: float | None
+
+    @property
+    def title(self) -> str:
+        """What it is called in ps and in messages."""
+        return self.name if self.instance is None else f"{self.instance}/{self.name}"
 
     def ring(self, end: str) -> Ring | None:
         """Return the ring "in" or "out" that was handed down, if one was."""
@@ -63,22 +74,45 @@ class Arguments:
         return Ring(*(self.fds[name] for name in names)) if names[0] in self.fds else None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one worker until its part of the stream is over; return the exit code."""
+def main(
+    argv: Sequence[str] | None = None, on_end: Callable[[Runner], None] = lambda runner: None
+) -> int:
+    """Run one worker until its part of the stream is over.
+
+    Args:
+        argv: the command line; by default, this process's.
+        on_end: is given what ran, at its regular end: a laboratory looks into it.
+
+    Returns:
+        The exit code: 0 at the regular end, 2 where no further try can help, 1 otherwise.
+    """
     given = _parsed(argv)
     runner: list[Runner] = []
+    is_stopped = threading.Event()
 
     def stop() -> None:
+        is_stopped.set()
         for each in runner:
             each.stop()
 
-    control = Control.join(given.name, given.control, stop)
+    def kill() -> None:
+        for each in runner:
+            each.kill()
+
+    control: Control | Unattended
+    if given.control is not None:
+        control = Control.join(given.title, given.control, stop)
+    else:
+        control = Unattended(given.title, stop, kill)
     try:
         with ExitStack() as closing:
-            runner.append(_runner(given, control, closing))
+            runner.append(_runner(given, closing))
+            if is_stopped.is_set():  # it may have come before there was a runner
+                runner[0].stop()
             _run(runner[0], control)
             # Only now: whoever leaves a link in order says that no frame is missing.
             closing.pop_all().close()
+        on_end(runner[0])
         control.ended(_report(runner[0]))
     except LsdError as error:
         control.failed(str(error))
@@ -88,10 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parsed(argv: Sequence[str] | None) -> Arguments:
-    parser = argparse.ArgumentParser(prog="livesd-worker", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="livesd-worker")
     parser.add_argument("name")
     parser.add_argument("--config", required=True)
-    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--instance")
+    parser.add_argument("--control-fd", type=int)
     parser.add_argument("--fd", action="append", default=[], metavar="NAME=N")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--duration", type=lambda text: float(text.removesuffix("s")))
@@ -100,6 +135,7 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     return Arguments(
         name=found.name,
         config=found.config,
+        instance=found.instance,
         control=found.control_fd,
         fds={name: int(number) for name, number in fds.items()},
         max_frames=found.frames,
@@ -107,7 +143,7 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     )
 
 
-def _runner(given: Arguments, control: Control, closing: ExitStack) -> Runner:
+def _runner(given: Arguments, closing: ExitStack) -> Runner:
     import torch
 
     from lsd.pipeline.allocator import keep_freed_memory
@@ -118,9 +154,11 @@ def _runner(given: Arguments, control: Control, closing: ExitStack) -> Runner:
     # Threads that spin for work which a worker has little of steal from the others'.
     torch.set_num_threads(1)
     config = load_config(given.config)
-    worker = (config.workers or {}).get(given.name)
-    if worker is None:
-        raise ConfigError(f"{given.config}: has no worker {given.name!r}")
+    workers = config.workers or {}
+    if given.name not in workers:
+        hint = did_you_mean(given.name, workers, "the workers are")
+        raise ConfigError(f"{given.config}: has no worker {given.name!r}; {hint}")
+    worker = workers[given.name]
     if worker.device is not None:
         config = config.model_copy(update={"device": worker.device})
 
@@ -198,8 +236,9 @@ def _numbered(uri: str, number: int) -> str:
     return str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
 
 
-def _run(runner: Runner, control: Control) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: runner.kill())
+def _run(runner: Runner, control: Control | Unattended) -> None:
+    if isinstance(control, Control):  # who has been asked by a message, and does not stop
+        signal.signal(signal.SIGTERM, lambda *_: runner.kill())
     runner.start()
     control.ready()
     told = 0

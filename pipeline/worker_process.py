@@ -33,6 +33,7 @@ class WorkerSpec:
         env: variables beside the supervisor's own.
         cores: which cores it may run on; None: all.
         stages: what it runs, for reports.
+        instance: the copy of the pipeline that it belongs to; "" where there is but one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class WorkerSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     cores: Sequence[int] | None = None
     stages: Sequence[str] = ()
+    instance: str = ""
 
 
 class Output:

@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lsd.pipeline.cores import ranges
 
-def worker_rows(status: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return a row a worker.
+
+def worker_rows(*statuses: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return a row a worker; where one has an instance or cores of its own, all rows tell them.
 
     Args:
-        status: what `Supervisor.status` says.
+        statuses: what `Supervisor.status` says, of each run.
     """
-    return [
-        {
-            "run": str(status["name"]),
-            "worker": name,
-            "state": worker["state"],
-            "pid": _cell(worker["pid"]),
-            "fps": _cell(worker["status"].get("fps")),
-            "latency ms": _cell(worker["status"].get("latency_p50_ms")),
-            "restarts": str(worker["restarts"]),
-            "rung": _cell(worker["status"].get("rung")),
-            "since": age(worker["since_s"]),
-        }
-        for name, worker in status["workers"].items()
-    ]
+    pairs = [(run, *each) for run in statuses for each in run["workers"].items()]
+    have_instances = any("instance" in worker for _, _, worker in pairs)
+    have_cores = any(worker.get("cores") for _, _, worker in pairs)
+    rows = []
+    for run, name, worker in pairs:
+        instance = worker.get("instance")
+        rows.append(
+            {
+                "run": str(run["name"]),
+                **({"instance": _cell(instance)} if have_instances else {}),
+                "worker": name.removeprefix(f"{instance}/"),
+                "state": worker["state"],
+                "pid": _cell(worker["pid"]),
+                **({"cores": ranges(worker.get("cores") or ()) or "all"} if have_cores else {}),
+                "fps": _cell(worker["status"].get("fps")),
+                "latency ms": _cell(worker["status"].get("latency_p50_ms")),
+                "restarts": str(worker["restarts"]),
+                "rung": _cell(worker["status"].get("rung")),
+                "since": age(worker["since_s"]),
+            }
+        )
+    return rows
 
 
 def age(seconds: float) -> str:

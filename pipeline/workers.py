@@ -30,7 +30,7 @@ class WorkerConfig(Strict):
         None,
         min_length=1,
         max_length=1024,
-        description="The processor cores that it may run on; default: all",
+        description="The processor cores that it may run on; default: the pipeline's",
     )
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")], str] = Field(
         {}, max_length=64, description="Environment variables for it, beside the supervisor's"
@@ -91,10 +91,12 @@ def worker_problems(document: Document) -> Iterator[Problem]:
     """Yield a line for everything that keeps `workers` from placing each stage once, in order."""
     data = document.data if isinstance(document.data, dict) else {}
     workers, stages = data.get("workers"), data.get("stages")
-    if "supervision" in data and workers is None:
-        where = document.where(("supervision",), key=True)
-        text = "nothing to supervise without 'workers:'; add workers, or remove it (supervision)"
-        yield Problem(where, text)
+    if "supervision" in data and workers is None and data.get("instances") is None:
+        text = (
+            "nothing to supervise without 'workers:' or 'instances:'; add one of them, or remove "
+            "it (supervision)"
+        )
+        yield Problem(document.where(("supervision",), key=True), text)
     if not isinstance(workers, dict) or not isinstance(stages, dict):
         return
     placed = list(_placed(workers))

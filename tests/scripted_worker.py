@@ -23,6 +23,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--fd", action="append", default=[])
     parser.add_argument("--frames", type=int, help="end after so many")
+    parser.add_argument("--until", type=Path, help="end when this file is there")
     parser.add_argument("--crash-at", type=int, help="kill -9 oneself at that frame")
     parser.add_argument("--fail-at", type=int, help="say that it failed at that frame")
     parser.add_argument("--hang-at", type=int, help="stop moving at that frame")
@@ -83,6 +84,8 @@ def work(
     frames = 0
     while (told.deaf or not stopping.is_set()) and frames != told.frames:
         time.sleep(0.01)
+        if told.until is not None and told.until.exists():
+            break
         if misbehaves and frames == told.crash_at:
             print("about to crash", file=sys.stderr, flush=True)
             print("without a line's end", end="", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from lsd.pipeline.background import Log, log_path, start_background
 from lsd.pipeline.cli import app
 from lsd.pipeline.errors import ConfigError, LsdError
 from lsd.pipeline.run_directory import find_runs
+from lsd.pipeline.status_socket import short_name
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,61 @@ def test_a_run_that_does_not_come_up_says_why_and_leaves_nothing(home):
         start_background(broken, "trial")
     assert list(home.iterdir()) == []
     assert "--- worker hand" in log_path("trial").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_up_without_one_of_its_instances_says_so():
+    good = scripted("one/eye", instance="one", cores=[min(os.sched_getaffinity(0))])
+    broken = scripted("two/eye", "--exit", "2", instance="two")
+    failed = []
+    start_background(deployment(good, broken), "trial", failed.append)
+    assert failed == ["trial: worker two/eye: exit code 2: wrong file"]
+    assert status()["trial"]["instances"]["two"] == {"state": "failed", "workers": ["two/eye"]}
+    head, one, two = (line.split("\t") for line in livesd("status").stdout.splitlines())
+    assert head[:6] == ["run", "instance", "worker", "state", "pid", "cores"]
+    assert one[1:3] == ["one", "eye"]
+    assert one[5] == str(min(os.sched_getaffinity(0)))
+    assert (two[1:4], two[5]) == (["two", "eye", "failed"], "all")
+
+
+@pytest.mark.slow
+def test_one_instance_can_be_ended_and_the_last_one_ends_the_run():
+    one, two = (scripted(f"{name}/eye", instance=name) for name in ("one", "two"))
+    log = start_background(deployment(one, two), "trial")
+    unknown = livesd("down", "trial", "tow")
+    assert (unknown.exit_code, unknown.stderr) == (
+        2, "trial has no instance 'tow'; did you mean 'two'?\n"
+    )  # fmt: skip
+    ended = livesd("down", "trial", "two")
+    assert (ended.exit_code, ended.stderr) == (0, "instance two of trial is down\n")
+    states = {name: each["state"] for name, each in status()["trial"]["instances"].items()}
+    assert states["two"] == "ended"
+    assert states["one"] in ("ready", "running")
+    assert livesd("down", "trial", "one").exit_code == 0
+    await_that(lambda: not find_runs(), "the end of the run")
+    assert "trial: over, exit code 0" in log.read_text()
+
+
+@pytest.mark.slow
+def test_what_is_no_order_is_ignored():
+    start_background(deployment(scripted("eye")), "trial")
+    (run,) = find_runs()
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end,
+        short_name(run.order_socket) as name,
+    ):
+        for packet in (
+            b"\xff",
+            b"[]",
+            b'{"stop": 3}',
+            b'{"stop": "nobody"}',
+            b"[" * 4000,
+            b"x" * 9000,
+        ):
+            end.sendto(packet, name)
+    none = livesd("down", "trial", "eye")
+    assert (none.exit_code, none.stderr) == (2, "trial has no instance 'eye'; it has none\n")
+    assert set(status()) == {"trial"}
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ BROKEN = {
     ),
     "supervision alone": (
         "supervision: {max_restarts: 2}\n",
-        "p.yaml:5:1: nothing to supervise without 'workers:'; add workers, or remove it",
+        "p.yaml:5:1: nothing to supervise without 'workers:' or 'instances:'; add one of them",
     ),
     "costs of another's stage": (
         THREE.replace("cores: [0]", "costs_ms: {recall: 2.0}"),

@@ -78,6 +78,39 @@ def test_a_worker_that_never_recovers_fails_the_run_and_ends_the_others():
     assert "[hand] got stop" in told
 
 
+def test_an_instance_that_fails_for_good_does_not_take_the_others_with_it(tmp_path):
+    specs = [
+        scripted("one/style", "--fail-at", "2", instance="one"),
+        scripted("one/hand", instance="one"),
+        # Ends by itself, and only later: when the first has failed, and ended what it had.
+        scripted("two/style", "--until", str(tmp_path / "go"), instance="two"),
+        scripted("two/hand", "--follows", "two/style", instance="two"),
+    ]
+    process = foreground(deployment(*specs, max_restarts=1))
+    await_worker(process.pid, "two/hand")
+    (run,) = await_that(find_runs, "the run")
+    status = await_that(
+        lambda: (
+            (found := ask_status(run.status_socket))["instances"]["one"]["state"] == "failed"
+            and found["workers"]["one/hand"]["state"] == "ended"
+            and found["instances"]["two"]["state"] == "running"
+            and found
+        ),
+        "the end of the one, with the other running",
+    )
+    assert status["state"] == "degraded"
+    assert status["instances"]["two"]["workers"] == ["two/style", "two/hand"]
+    (tmp_path / "go").touch()
+    code, workers, told = finished(process)
+    assert code == 1, "someone should look at it"
+    assert workers["two/style"]["report"]["frames"] > 0
+    assert workers["two/hand"]["state"] == "ended"
+    assert workers["two/hand"]["instance"] == "two"
+    assert "one/style has failed for good; ending instance one" in told
+    assert "[one/hand] peer one/style lost" in told
+    assert "[two/hand] peer one/style" not in told
+
+
 def test_a_usage_error_is_not_tried_again():
     code, workers, _ = finished(
         foreground(deployment(scripted("eye", "--exit", "2"), scripted("hand")))

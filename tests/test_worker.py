@@ -10,13 +10,17 @@ import subprocess
 import sys
 
 import pytest
+from supervised_runs import await_that
 
 from lsd.pipeline.config import load_config
+from lsd.pipeline.cores import share_out, usable_cores
 from lsd.pipeline.deploy import deploy
 from lsd.pipeline.errors import GraphError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
+from lsd.pipeline.placement import place
 from lsd.pipeline.runner import Status
+from lsd.pipeline.wiring import wired
 from lsd.pipeline.worker import _numbered, _run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
@@ -148,6 +152,69 @@ def test_a_worker_tells_its_warnings_when_they_come_and_each_once(capsys):
         signal.signal(signal.SIGTERM, before)
     assert capsys.readouterr().err == "a\nb\n"
     assert [beat["dropped_late"] for beat in control.beats] == [2, 2, 2]
+
+
+def test_instances_make_what_one_makes_each_in_a_place_of_its_own_on_cores_of_its_own(tmp_path):
+    changes = {
+        "live": "false", "workers": "null", "instances": "[hall, yard]",
+        "stages.output.outputs": f"['{tmp_path}/{{instance}}/%03d.png']",
+    }  # fmt: skip
+    found = subprocess.run(
+        command(tmp_path, **changes), capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    report = json.loads(found.stdout.splitlines()[-1])
+    for name in ("hall", "yard"):
+        told = report["instances"][name]
+        assert (told["state"], told["frames"]["emitted"]) == ("ended", FRAMES)
+        assert told["workers"] == [f"{name}/all"]
+    assert len(pictures(tmp_path / "hall")) == FRAMES
+    assert pictures(tmp_path / "hall") == pictures(tmp_path / "yard")
+    cores = [report["workers"][f"{name}/all"]["cores"] for name in ("hall", "yard")]
+    assert cores == [list(share.cores) for share in share_out(usable_cores(), 2)]
+
+
+def test_any_launcher_can_run_the_workers_with_a_config_and_their_links(tmp_path):
+    """Nothing of the supervisor's: processes, a file, descriptors, signals, exit codes."""
+    overrides = settings(tmp_path, **{"stages.capture.input": "test://moving", "live": "false"})
+    config = load_config("multi_process", [SetPath(each) for each in overrides])
+    file = tmp_path / "pipeline.json"
+    file.write_text(config.model_dump_json(by_alias=True))
+    fds = wired(config, place(config))
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", "lsd.pipeline.worker", name, "--config", str(file),
+             *(part for link in fds[name].items() for part in ("--fd", "{}={}".format(*link)))],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            pass_fds=tuple(fds[name].values()),
+        )
+        for name in config.workers
+    }  # fmt: skip
+    try:
+        for name, process in started.items():
+            until(process.stderr, f"{name}: ready")
+        await_that(lambda: len(pictures(tmp_path)) > 2, "pictures")
+        started["camera"].send_signal(signal.SIGTERM)
+        told = {name: process.communicate(timeout=60) for name, process in started.items()}
+    finally:
+        for process in started.values():
+            process.kill()
+    assert {name: process.returncode for name, process in started.items()} == {
+        "camera": 0, "model": 0, "screen": 0
+    }, told  # fmt: skip
+    reports = {name: json.loads(out.splitlines()[-1]) for name, (out, _) in told.items()}
+    assert [report["worker"] for report in reports.values()] == ["camera", "model", "screen"]
+    captured = reports["camera"]["frames"]["captured"]
+    assert captured == reports["screen"]["frames"]["emitted"] == len(pictures(tmp_path))
+
+
+def test_a_launcher_is_told_of_a_wrong_name_by_exit_code_2(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", "lsd.pipeline.worker", "modle", "--config", "multi_process"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert found.stderr == "error: multi_process: has no worker 'modle'; did you mean 'model'?\n"
 
 
 def test_a_recurrence_across_workers_is_refused(tmp_path):

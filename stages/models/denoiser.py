@@ -93,8 +93,14 @@ def _example(size: Size) -> tuple[Tensor, ...]:
 
 
 def default_threads() -> int:
-    """Return how many threads an engine gets: the cores this process may use, at most 4."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+    """Return how many threads an engine gets.
+
+    The cores that this process may use, at most 4, and at most what OMP_NUM_THREADS says: there an
+    operator, or the supervisor of many instances, tells how much of the machine is ours.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    told = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": nested ones
+    return max(1, min(4, cores, int(told) if told.isdigit() else cores))
 
 
 @lru_cache(maxsize=8)  # the rungs of two pipelines
