@@ -72,11 +72,13 @@ class Trial:
     def end(self) -> tuple[int, dict[str, Any]]:
         """End the run as a first Ctrl-C does; return its exit code and its report, {} for none.
 
+        By SIGTERM: what a shell starts in the background hears no SIGINT, nor do its children.
+
         Raises:
             LsdError: it does not end; it was killed.
         """
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(signal.SIGTERM)
         try:
             output, _ = self.process.communicate(timeout=END_S)
         except subprocess.TimeoutExpired as error:

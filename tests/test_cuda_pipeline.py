@@ -6,6 +6,7 @@ torch's there, and no CPU build of torch makes a CUDA tensor.
 
 from __future__ import annotations
 
+import time
 from typing import ClassVar
 
 import cv2
@@ -326,8 +327,16 @@ class Notes(TinyDiffusion):
 
 def test_a_card_that_refuses_once_loses_no_frame_and_gives_its_memory_back(card, tmp_path):
     """One launch is refused at the fourth picture, and the card is well after that."""
+
+    def refuse():
+        end_s = time.monotonic() + 60
+        while made.status().emitted < 3:  # or it is the output's launch that is refused
+            assert time.monotonic() < end_s, "the three before never came out"
+            time.sleep(0.001)
+        card.fail("cuLaunchKernel", 701)
+
     Notes.seen = []
-    refusing = blend_at(5, lambda: card.fail("cuLaunchKernel", 701))
+    refusing = blend_at(5, refuse)
     registry = Registry({**TINY._loaded, "blend": refusing, "diffusion": Notes})
     made = runner(tmp_path, "auto", registry, **{"stages.capture.input": "test://moving?frames=20"})
     made.start()

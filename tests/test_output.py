@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -213,7 +212,7 @@ def test_live_a_removed_folder_is_made_again_and_the_files_go_on(
     last = tmp_path / "pictures" / "003.png"
     feed_until(output, ctx, lambda: last.exists() and (tmp_path / "films" / "a.mkv").exists())
     for folder in ("films", "pictures"):
-        shutil.rmtree(tmp_path / folder)
+        (tmp_path / folder).rename(tmp_path / f"{folder}-gone")  # at once, while it is written to
     feed_until(output, ctx, lambda: len(ctx.messages) == 4)
     output.close()
     assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["a-part2.mkv"]
