@@ -201,6 +201,4 @@ class Chain:
 
 class _Loop(ComputeLoop):
     def disturb(self, picture: Picture) -> None:
-        frame = self._history[0]
-        if frame is not None:
-            self._history[0] = replace(frame, data=picture)
+        self._recurrence.disturb(picture)

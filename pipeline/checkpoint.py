@@ -17,6 +17,7 @@ from lsd.pipeline.links.snapshots import Snapshots
 _STATE = struct.Struct("<QI")  # how often it was written, header bytes
 _STATE_BYTES = 64
 _STREAM = "checkpoint"
+_TRIES = 20  # to read what another process goes on writing; one is nearly always enough
 
 
 class Kept(NamedTuple):
@@ -35,7 +36,8 @@ class Checkpoint:
     """Two places that are written in turn: whenever the writer dies, one is whole.
 
     The place that is being written keeps its old number, below the other's, until it is whole; the
-    one with the higher number counts.
+    one with the higher number counts. Another process may read it meanwhile: a place is not
+    written again before the other one has become the newest.
 
     Args:
         fd: a sealed memfd of `checkpoint_bytes`; who made it keeps it while processes come
@@ -54,7 +56,7 @@ class Checkpoint:
         self._memory: mmap = memory.mapped(fd, wanted, writable=True)
         self._slot_bytes = _slot_bytes(size)
         self._codec = FrameCodec(_STREAM, 0, TENSOR, snapshots)
-        self._written = max(self._state(place)[0] for place in (0, 1))
+        self._written = self._newest()
 
     def save(self, frame: Frame, epoch: int) -> None:
         """Keep a copy of a picture, float32 [1, 3, H, W] on the CPU, and of its source."""
@@ -70,6 +72,14 @@ class Checkpoint:
 
     def load(self) -> Kept | None:
         """Return a copy of the newest whole picture; None where there is none."""
+        for _ in range(_TRIES):
+            newest = self._newest()
+            kept = self._load()
+            if self._newest() == newest:
+                return kept
+        return None
+
+    def _load(self) -> Kept | None:
         for place in sorted((0, 1), key=lambda place: -self._state(place)[0]):
             written, header_bytes = self._state(place)
             if not written or header_bytes > MAX_HEADER_BYTES:
@@ -87,6 +97,10 @@ class Checkpoint:
             except BadMessage:
                 continue
         return None
+
+    def _newest(self) -> int:
+        """Return the number of the newest whole picture."""
+        return max(self._state(place)[0] for place in (0, 1))
 
     def _state(self, place: int) -> tuple[int, int]:
         written, header_bytes = _STATE.unpack_from(self._memory, place * self._slot_bytes)

@@ -7,28 +7,35 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
+
 from lsd.pipeline.errors import LinkClosed, PeerLost
-from lsd.pipeline.frame import FrameSpec
+from lsd.pipeline.frame import FrameFlag, FrameSpec
 from lsd.pipeline.link import LinkStats
 from lsd.pipeline.links.ends import Receiver, Sender
+from lsd.pipeline.links.header import Header, planes_of
 from lsd.pipeline.links.parcel import FrameCodec, Parcel
 from lsd.pipeline.links.snapshots import Snapshots
-from lsd.pipeline.session import Flight
+from lsd.pipeline.session import ALL_GONE, Flight, Gone
 
 # A process that is told to end looks up this often; nothing else waits this long.
 _LOOK_S = 0.1
 
+# Flags of a header, beside those of a frame: there is no frame, and the past grows older by that.
+_GONE, _AGES = 1 << 15, 1 << 14
+_NO_PICTURE = np.zeros((1, 1, 1, 1), np.uint8)  # a header describes at least one
+
 Told = Callable[[str], None]
 
 
-class Presence(Sender[Flight], Protocol):
+class Presence(Sender[Flight | Gone], Protocol):
     """An end that knows whether somebody is at the other one."""
 
     def peer_age_s(self) -> float | None: ...
 
 
 class FlightCodec:
-    """A frame with its epoch and what it has cost so far, as a parcel and back.
+    """A frame with its epoch and what it has cost so far, or that it is gone, as a parcel and back.
 
     Args:
         stream: the name of the stream.
@@ -37,13 +44,24 @@ class FlightCodec:
     """
 
     def __init__(self, stream: str, spec: FrameSpec, snapshots: Snapshots) -> None:
+        self._stream = stream
         self._frames = FrameCodec(stream, 0, spec, snapshots)
 
-    def pack(self, item: Flight) -> Parcel:
-        return self._frames.pack(item.frame, jumps=item.epoch, service_ns=item.service_ns)
+    def pack(self, item: Flight | Gone) -> Parcel:
+        if isinstance(item, Flight):
+            return self._frames.pack(item.frame, jumps=item.epoch, service_ns=item.service_ns)
+        flags = _GONE | (_AGES if item.ages else 0)
+        flags |= FrameFlag.DISCONTINUITY if item.jumped else 0
+        planes = planes_of([("data", "uint8", (1, 1, 1, 1))])
+        header = Header(self._stream, 0, item.seq, 0, 0, None, planes, flags=int(flags))
+        return Parcel(header, {"data": _NO_PICTURE})
 
-    def unpack(self, parcel: Parcel) -> Flight:
-        header, frame = parcel.header, self._frames.unpack(parcel)
+    def unpack(self, parcel: Parcel) -> Flight | Gone:
+        header = parcel.header
+        if header.flags & _GONE:
+            jumped = bool(header.flags & FrameFlag.DISCONTINUITY)
+            return Gone(header.seq, jumped, bool(header.flags & _AGES))
+        frame = self._frames.unpack(parcel)
         return Flight(frame, header.jumps, header.published_ns, header.service_ns)
 
 
@@ -56,14 +74,22 @@ class Arriving:
         attach: opens the link to that process; called when the first frame is asked for, since
             whoever is there may be sent some.
         told: is told when the other process has died.
+        reports_loss: whether a death is handed over as well, as `ALL_GONE`.
     """
 
-    def __init__(self, attach: Callable[[], Receiver[Flight]], told: Told) -> None:
+    def __init__(
+        self,
+        attach: Callable[[], Receiver[Flight | Gone]],
+        told: Told,
+        *,
+        reports_loss: bool = False,
+    ) -> None:
         self._attach, self._told = attach, told
-        self._link: Receiver[Flight] | None = None
+        self._reports_loss = reports_loss
+        self._link: Receiver[Flight | Gone] | None = None
         self._closed = threading.Event()
 
-    def get(self, timeout_s: float | None = None) -> Flight:
+    def get(self, timeout_s: float | None = None) -> Flight | Gone:
         """Take the oldest frame; see `Link.get`."""
         if self._link is None:
             self._link = self._attach()
@@ -76,6 +102,8 @@ class Arriving:
                 return self._link.get(min(_LOOK_S, max(0.0, left_s)))
             except PeerLost as lost:
                 self._told(str(lost))
+                if self._reports_loss:
+                    return ALL_GONE
             except TimeoutError:
                 if end_s is not None and time.monotonic() >= end_s:
                     raise
@@ -112,7 +140,7 @@ class Leaving:
             if stopping.wait(_LOOK_S / 10):
                 return
 
-    def put(self, item: Flight) -> Flight | None:
+    def put(self, item: Flight | Gone) -> Flight | Gone | None:
         """Hand a frame over, and wait for room; return one that was lost for it, or None."""
         while True:
             if self._closed.is_set():

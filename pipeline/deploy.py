@@ -40,7 +40,7 @@ def deploy(
 
     Raises:
         ConfigError: there are no workers, no program for them, or not those cores.
-        GraphError: the recurrence cannot make the rate, or leads through several workers.
+        GraphError: the recurrence cannot make the rate, or leads over a card to other workers.
         LsdError: there is not enough memory for the links.
     """
     if config.workers is None and not config.instanced:
@@ -75,7 +75,7 @@ def _specs(
     assert config.workers is not None
     placement = place(config)
     check_rate(config, placement)
-    _refuse_split(config, placement)
+    _refuse_cards(config, placement)
     file = sealed_file("config", config.model_dump_json(by_alias=True).encode())
     fds = wired(config, placement)
     prefix, told = (f"{instance}/", ["--instance", instance]) if instance else ("", [])
@@ -104,13 +104,19 @@ def check_program(config: PipelineConfig) -> None:
         )
 
 
-def _refuse_split(config: PipelineConfig, placement: Placement) -> None:
-    """Refuse a recurrence that leads through several workers: no link carries it back yet."""
-    if placement.is_split:
-        loop = placement.loop
-        assert loop is not None
-        names = ", ".join(name for name, _ in loop.stages)
-        raise GraphError(
-            f"{config.where('workers')}: the recurrence would lead through several workers "
-            f"({loop}), and no link brings the last output back yet; put {names} into one worker"
-        )
+def _refuse_cards(config: PipelineConfig, placement: Placement) -> None:
+    """Refuse a recurrence through several workers that a card takes part in.
+
+    What crosses lies in the host's memory; a card's pictures would have to be brought there.
+    """
+    workers = config.workers or {}
+    for name in placement.in_loop:
+        device = workers[name].device or config.device
+        if device.startswith("cuda"):
+            names = ", ".join(stage for stage, _ in placement.loop.stages) if placement.loop else ""
+            raise GraphError(
+                f"{config.where('workers')}: the recurrence leads through several workers "
+                f"({', '.join(placement.in_loop)}), and {name!r} computes on {device}; pictures on "
+                f"a card cross to no other process: set its device to cpu, or put {names} into one "
+                "worker"
+            )

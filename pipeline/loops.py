@@ -1,38 +1,25 @@
-"""The three loops of a run: capture, compute, output; a thread each."""
+"""Two of the three loops of a run, a thread each: capture and compute (`output_loop.py`)."""
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from lsd.pipeline.errors import KernelError, LinkClosed, SinkError, StageError
+from lsd.pipeline.errors import KernelError, LinkClosed, StageError
 from lsd.pipeline.frame import Frame, FrameFlag
-from lsd.pipeline.pacer import Pacer
+from lsd.pipeline.recurrence import NO_HISTORY, Outcome, Recurrence
 from lsd.pipeline.session import (
     INBOX,
     OUTBOX,
     SUPERSEDED,
     Failures,
     Flight,
+    Gone,
     Session,
-    error_text,
     skipped,
 )
 from lsd.pipeline.stage import Captured, Stage
-from lsd.pipeline.stand_in import StandIn
-
-# Such pictures are not the model's own: fed back, they would be taken for it.
-_NO_HISTORY = FrameFlag.REPLACED | FrameFlag.PASSTHROUGH
-
-# The motion of a frame leads back to the last admitted picture. Where that is
-# not the one that the history came from (failed, replaced or bypassed frames
-# lie between), a few frames don't show; a longer gap is a cut.
-_STALE_FRAMES = 3
-
-# A live output that has nothing to wait for still looks at the clock this often.
-_LOOK_S = 0.1
 
 
 class CaptureLoop:
@@ -139,10 +126,14 @@ class ComputeLoop:
         delay = edge.delay if edge is not None else 1
         # A process that died has left its last picture to this one.
         kept = session.part.history()
-        self._history: deque[Frame | None] = deque([kept and kept.frame] * delay, maxlen=delay)
-        self._epoch = kept.epoch if kept else 0
-        self._is_cut_off = False  # the history lies behind a jump of the picture
-        self._since_history = 0
+        self._recurrence = Recurrence(
+            delay,
+            past=kept.frame if kept else None,
+            epoch=kept.epoch if kept else 0,
+            returning=session.part.returning,
+        )
+        self._begins_edge = any(step.is_fed_back for step in self._steps)
+        self._unfinished: tuple[Frame, int] | None = None  # goes on in other processes
         self._is_on_card = session.stage_context.device != "cpu"
         self.busy_since_ns: int | None = None  # when the work on a frame began
 
@@ -153,14 +144,20 @@ class ComputeLoop:
             if session.part.outgoing is not None:  # who is in front of us waits in turn
                 session.part.outgoing.wait_for_peer(session.killed)
             while not session.killed.is_set():
+                self._hear()
                 waiting = session.at_compute.get()
                 session.record_depth(INBOX)
-                if session.is_left_behind(waiting):
+                if isinstance(waiting, Flight) and session.is_left_behind(waiting):
+                    waiting = Gone(waiting.seq, ages=False)
+                if isinstance(waiting, Gone):
+                    self._pass_over(waiting)
                     continue
                 self.busy_since_ns = session.clock.now_ns()
                 flight = self.advance(waiting)
                 self.busy_since_ns = None
-                if flight is not None:
+                if flight is None:
+                    self._relay(self._recurrence.gone())
+                else:
                     session.to_output.put(flight)
                     session.record_depth(OUTBOX)
                     if session.budget is not None and session.part.outgoing is not None:
@@ -182,50 +179,113 @@ class ComputeLoop:
         """
         if self._is_on_card and self._session.stage_context.device == "cpu":
             self._reopen()  # the output's thread has left the card
+        jumped = FrameFlag.DISCONTINUITY in flight.frame.flags
+        self._recurrence.begin(flight.seq, flight.epoch, jumped=jumped)
+        while True:
+            try:
+                return self._work(flight)
+            except _CardLeft:
+                continue
+
+    def _work(self, flight: Flight) -> Flight | None:
+        """Take the frame that has begun through the stages."""
         frame, service_ns, spans = flight.frame, 0, []
-        # The frame that the picture jumped at may have been dropped, or failed:
-        # the jump is news until a frame behind it has become history.
-        self._is_cut_off |= flight.epoch != self._epoch or self._since_history >= _STALE_FRAMES
-        self._epoch = flight.epoch
-        self._since_history += 1
-        if self._is_cut_off:
-            frame = replace(frame, flags=frame.flags | FrameFlag.DISCONTINUITY)
-        previous = self._history[0]
+        previous, is_cut_off = self._recurrence.given()
+        if is_cut_off:  # its motion leads to a picture that the past did not come from
+            flags = frame.flags | FrameFlag.DISCONTINUITY
+            frame = replace(frame, flags=flags, motion=None)
         ready_ns, budget = flight.ready_ns, self._session.budget
         made_ns = 0
         if budget is not None:
             budget.take(self._session.clock.now_ns())
         for step in self._steps:
             start_ns = self._session.clock.now_ns()
-            try:
-                result = self._process(step, frame, previous)
-            except _CardLeft:
-                return self.advance(flight)
+            result = self._process(step, frame, previous)
             end_ns = self._session.clock.now_ns()
             spans.append((step.place, frame.seq, ready_ns, start_ns, end_ns))
             if result is None:
                 break
             service_ns += end_ns - start_ns
             frame, ready_ns = result, end_ns
-            self._is_cut_off |= bool(frame.flags & FrameFlag.DISCONTINUITY)
-            if step.is_fed_back and not frame.flags & _NO_HISTORY:
-                self._history.append(frame)
-                if self._session.part.checkpoint is not None and frame.ready is None:
-                    self._session.part.checkpoint.save(frame, flight.epoch)
+            if FrameFlag.DISCONTINUITY in frame.flags:
+                self._recurrence.jump()
+            if step.is_fed_back:
+                self._end(self._outcome(frame, flight.epoch))
             if budget is not None and step.place == budget.place:
                 made_ns = end_ns
         for span in spans:
             self._session.recorder.span(*span)
+        if not self._recurrence.has_ended:  # failed, or the recurrence does not begin here
+            self._end(self._recurrence.gone() if result is None else self._outcome(frame, 0))
         if result is None:
             if budget is not None:
                 budget.abandon()
             return None
-        if budget is not None:
-            budget.finish(frame, made_ns, ready_ns)
+        self._finish(frame, made_ns, ready_ns)
         self._failures.success()
-        if not frame.flags & _NO_HISTORY:
-            self._is_cut_off, self._since_history = False, 0
         return Flight(frame, flight.epoch, ready_ns, service_ns)
+
+    def _outcome(self, frame: Frame, epoch: int) -> Outcome:
+        """Return what becomes of a frame that has come through: history, or nothing."""
+        if frame.flags & NO_HISTORY:
+            return self._recurrence.gone()
+        return Flight(frame, epoch, 0)
+
+    def _end(self, outcome: Outcome) -> None:
+        """Note what became of the frame under way, and tell whoever waits for that."""
+        if self._recurrence.is_remote:
+            return  # who knows will tell
+        self._recurrence.end(outcome)
+        part = self._session.part
+        if not self._begins_edge:
+            return
+        if isinstance(outcome, Flight):
+            if part.checkpoint is not None and outcome.frame.ready is None:
+                part.checkpoint.save(outcome.frame, outcome.epoch)
+            if part.returns:  # motion and history are of no use to another frame
+                frame = replace(outcome.frame, motion=None, history=None)
+                outcome = replace(outcome, frame=frame)
+        for link in part.returns:
+            with suppress(LinkClosed):  # its stream has ended: nobody there waits any more
+                link.put(outcome)
+
+    def _pass_over(self, gone: Gone) -> None:
+        """Give a frame that ended on its way here its place in the row."""
+        self._recurrence.begin(gone.seq, jumped=gone.jumped)
+        self._end(gone)
+        self._relay(gone)
+
+    def _relay(self, gone: Gone) -> None:
+        """Tell the process behind this one that a frame has ended, if it has to know."""
+        part = self._session.part
+        if part.relays and part.outgoing is not None:
+            part.outgoing.put(gone)
+
+    def _hear(self) -> None:
+        """Wait for what the next frame must know; meanwhile it may be superseded."""
+        outcome = self._recurrence.wait()
+        if self._unfinished is None:
+            return
+        budget, (frame, made_ns) = self._session.budget, self._unfinished
+        self._unfinished = None
+        assert budget is not None
+        if outcome is None or (isinstance(outcome, Gone) and not outcome.ages):
+            budget.abandon()
+        else:
+            budget.finish(frame, made_ns, self._session.clock.now_ns())
+
+    def _finish(self, frame: Frame, made_ns: int, now_ns: int) -> None:
+        """Tell the budget that the work on a frame has ended.
+
+        Where the next frame needs what other processes make of this one, it has not: until
+        they tell, nothing can begin, and so what they take is a part of every rung's cost.
+        """
+        if self._session.budget is None:
+            return
+        if self._recurrence.is_remote and self._recurrence.delay == 1:
+            self._unfinished = frame, made_ns
+        else:
+            self._session.budget.finish(frame, made_ns, now_ns)
 
     def _process(self, step: _Step, frame: Frame, previous: Frame | None) -> Frame | None:
         stage, budget = step.stage, self._session.budget
@@ -266,120 +326,4 @@ class ComputeLoop:
                     stage.close()
                 stage.open(self._session.stage_context)
         self._session.describe()
-        self._history.extend([None] * len(self._history))
-        self._is_cut_off = True
-
-
-class OutputLoop:
-    """Hands frames to the sinks when they are ready; at missed deadlines something stands in."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._failures = Failures(session)
-        self._stage = session.graph.stages[-1]
-        self._place = len(session.graph.stages) - 1
-        self._pacer = Pacer(session.settings.rate_hz) if session.settings.live else None
-        self._stand_in = StandIn(session.graph.sink, session.settings.on_miss)
-        self.busy_since_ns: int | None = None  # when the work on a frame began
-
-    def run(self) -> None:
-        """Emit until the link before is drained."""
-        session = self._session
-        try:
-            while not session.killed.is_set():
-                try:
-                    flight = session.at_output.get(self._timeout_s())
-                except TimeoutError:
-                    self.tick()
-                    continue
-                session.record_depth(OUTBOX)
-                if not session.computes and session.is_left_behind(flight):
-                    continue
-                self.emit(flight)
-                self.busy_since_ns = None
-        except LinkClosed:
-            return
-        finally:
-            session.at_output.close()
-
-    def emit(self, flight: Flight) -> None:
-        """Hand one frame over.
-
-        Raises:
-            SinkError: no sink is left.
-            StageError: the stage failed, and the run is to end for it.
-        """
-        session, frame, recorder = self._session, flight.frame, self._session.recorder
-        start_ns = self.busy_since_ns = session.clock.now_ns()
-        try:
-            result = self._stage.process(frame)
-        except SinkError:
-            recorder.fail(self._stage.name, frame.seq, session.clock.now_ns())
-            raise
-        except Exception as error:
-            if isinstance(error, KernelError) and session.leave_card(error):
-                # gone with the card, which the compute loop leaves too
-                recorder.fail(self._stage.name, frame.seq, session.clock.now_ns())
-                return
-            self._failures.failure(self._stage.name, frame.seq, error)
-            return
-        end_ns = self._session.clock.now_ns()
-        self._failures.success()
-        if result is None:
-            recorder.drop(skipped(self._stage.name), frame.seq, end_ns)
-            return
-        recorder.span(self._place, frame.seq, flight.ready_ns, start_ns, end_ns)
-        recorder.ledger.emit(frame.seq, end_ns, frame.deadline_ns)
-        if session.part.lineage is not None:
-            session.part.lineage.emit()
-        latency_ns = end_ns - frame.captured_ns
-        recorder.latency.record(frame.seq, latency_ns)
-        service_ns = flight.service_ns + end_ns - start_ns
-        recorder.overhead.record(frame.seq, latency_ns - service_ns)
-        recorder.gaps.emitted(end_ns)
-        if self._pacer is not None:
-            self._pacer.fresh(frame.deadline_ns, end_ns)
-            self._stand_in.fresh(frame)
-        if session.budget is not None:
-            session.budget.emitted(frame, end_ns, flight.ready_ns)
-
-    def tick(self) -> None:
-        """Let something stand in for a frame if the pacer says that a deadline was missed.
-
-        Raises:
-            SinkError: no sink is left.
-        """
-        session, pacer = self._session, self._pacer
-        if session.is_time_up():
-            session.stopping.set()
-        if pacer is None or pacer.due_ns is None:
-            return
-        due_ns, now_ns = pacer.due_ns, session.clock.now_ns()
-        if now_ns < due_ns:
-            return
-        is_missed = pacer.tick(now_ns)
-        # How late the thread was; what keeps the budget may be told here.
-        session.recorder.lateness.record(0, now_ns - due_ns)
-        if not is_missed:
-            return
-        # The missing frame's own time: a tick is a deadline, pictures are
-        # stamped with their capture.
-        pts_ns = due_ns - (session.settings.latency_ns or pacer.period_ns)
-        try:
-            kind = self._stand_in.show(pts_ns, session.recorder.newest)
-        except SinkError:
-            raise
-        except Exception as error:
-            what = session.settings.on_miss
-            session.stage_context.warn(f"stage {self._stage.name!r} {what}: {error_text(error)}")
-            return
-        if kind is not None:
-            session.recorder.repeat(now_ns, due_ns, kind)
-
-    def _timeout_s(self) -> float | None:
-        if self._pacer is None:
-            return None
-        if self._pacer.due_ns is None:
-            return _LOOK_S
-        remaining_ns = self._pacer.due_ns - self._session.clock.now_ns()
-        return min(max(0.0, remaining_ns / 1e9), _LOOK_S)
+        self._recurrence.forget()

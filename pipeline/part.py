@@ -30,6 +30,12 @@ class Part:
         checkpoint: keeps the last picture that was fed back, for a successor of this process;
             None: nobody does.
         lineage: counts that outlive this process; None: nothing does.
+        past: that picture, kept by the process that the recurrence begins in, where that is
+            another and a stage here is given it.
+        returning: where what became of each frame comes from, likewise.
+        returns: to whom it is told, where the recurrence begins here and leads elsewhere.
+        relays: whether a frame that ends here is told on: the recurrence begins further on,
+            and who is there counts frames.
     """
 
     stages: frozenset[str]
@@ -37,6 +43,10 @@ class Part:
     outgoing: Leaving | None = None
     checkpoint: Checkpoint | None = None
     lineage: Lineage | None = None
+    past: Checkpoint | None = None
+    returning: Arriving | None = None
+    returns: tuple[Leaving, ...] = ()
+    relays: bool = False
 
     @classmethod
     def whole(cls, graph: Graph) -> Part:
@@ -58,5 +68,6 @@ class Part:
         return [stage for stage in graph.stages if stage.name in self.stages]
 
     def history(self) -> Kept | None:
-        """Return the picture that a predecessor fed back last."""
-        return None if self.checkpoint is None else self.checkpoint.load()
+        """Return the picture that was fed back last, before this process began."""
+        kept = self.checkpoint or self.past
+        return None if kept is None else kept.load()

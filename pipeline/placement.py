@@ -144,6 +144,33 @@ class Placement:
         """Whether the recurrence leads through several workers."""
         return self.loop is not None and self.loop.hops > 0
 
+    @property
+    def in_loop(self) -> tuple[str, ...]:
+        """The workers that the recurrence leads through, where there are several."""
+        order = list(self.workers)
+        entries = [order.index(edge.target_worker) for edge in self.delays if edge.is_remote]
+        if not entries:
+            return ()
+        return tuple(order[min(entries) : order.index(self._beginning) + 1])
+
+    def relays(self, worker: str) -> bool:
+        """Whether a frame that ends in a worker is told on: the recurrence begins further on."""
+        order = list(self.workers)
+        return bool(self.delays) and order.index(worker) < order.index(self._beginning)
+
+    def reports_loss(self, worker: str) -> bool:
+        """Whether a worker tells of the death of the one before it.
+
+        Frames that died there are waited for where the loop enters; unless the dead one was that
+        itself, nobody else there notices.
+        """
+        return worker in self.in_loop[2:]
+
+    @property
+    def _beginning(self) -> str:
+        """Who runs the stage whose output is fed back."""
+        return self.delays[0].source_worker
+
 
 def place(config: PipelineConfig) -> Placement:
     """Work out what a config's `workers` mean; without them, one worker runs all.

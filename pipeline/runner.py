@@ -18,7 +18,8 @@ from lsd.pipeline.graph import Graph
 from lsd.pipeline.health import Health, judge
 from lsd.pipeline.ladder import Ladder
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.loops import CaptureLoop, ComputeLoop, OutputLoop
+from lsd.pipeline.loops import CaptureLoop, ComputeLoop
+from lsd.pipeline.output_loop import OutputLoop
 from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.part import Part

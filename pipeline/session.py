@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.errors import KernelError, LsdError, StageError
@@ -67,11 +67,35 @@ class Flight:
     ready_ns: int
     service_ns: int = 0
 
+    @property
+    def seq(self) -> int:
+        """The frame's number."""
+        return self.frame.seq
+
+
+class Gone(NamedTuple):
+    """A frame that has ended on its way: what other processes are told in its place.
+
+    Attributes:
+        seq: its number. Frames end in order, so whoever waits for those before waits in vain.
+        jumped: the picture had jumped there, and the past does not apply behind it.
+        ages: whether the past grows older by it; not by what a process took with it, or left
+            behind, when it died.
+    """
+
+    seq: int
+    jumped: bool = False
+    ages: bool = True
+
+
+# A process has died: whatever was on its way through it is gone.
+ALL_GONE = Gone(2**62, ages=False)
+
 
 class Puts(Protocol):
     """What a loop hands frames to: a `Link`, or a way to another process."""
 
-    def put(self, item: Flight) -> Flight | None: ...
+    def put(self, item: Flight) -> Flight | Gone | None: ...
     def close(self) -> None: ...
     def stats(self) -> LinkStats: ...
 
@@ -79,7 +103,7 @@ class Puts(Protocol):
 class Gets(Protocol):
     """What a loop gets frames from, likewise."""
 
-    def get(self, timeout_s: float | None = None) -> Flight: ...
+    def get(self, timeout_s: float | None = None) -> Flight | Gone: ...
     def close(self) -> None: ...
     def stats(self) -> LinkStats: ...
 
@@ -246,8 +270,12 @@ class Session:
         """End all loops at the next opportunity; what is in flight stays there."""
         self.stopping.set()
         self.killed.set()
+        part = self.part
         for link in (self.inbox, self.outbox, self.at_compute, self.to_output, self.at_output):
             link.close()
+        for end in (part.returning, *part.returns):
+            if end is not None:
+                end.close()
 
     def is_time_up(self) -> bool:
         """Return whether a live run has lasted as long as it may."""

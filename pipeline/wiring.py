@@ -10,7 +10,8 @@ from lsd.pipeline.lineage import BYTES
 from lsd.pipeline.links import memory
 from lsd.pipeline.placement import Placement
 
-LINEAGE, CHECKPOINT = "lineage", "checkpoint"
+LINEAGE, CHECKPOINT, PAST = "lineage", "checkpoint", "past"
+RETURNING = "previous"  # the ring that what became of a frame comes back by
 RING = ("memory", "filled", "freed")  # the descriptors of a ring, in its order
 
 
@@ -20,7 +21,10 @@ def wired(config: PipelineConfig, placement: Placement) -> dict[str, dict[str, i
     Returns:
         worker -> name -> open file: "in.memory" and its like for the ring that frames come by,
         "out.memory" for the one that they leave by, "lineage" for all, "checkpoint" for the
-        worker that has the recurrence. They are open as long as this process has them open.
+        worker that the recurrence begins in. Where it leads to other workers: to each of them
+        "previous.memory" and its like for the ring back, which is "previous-WORKER.memory" to
+        the first, and that checkpoint as "past". They are open as long as this process has them
+        open.
 
     Raises:
         ConfigError: this is not Linux.
@@ -45,7 +49,19 @@ def wired(config: PipelineConfig, placement: Placement) -> dict[str, dict[str, i
     for worker in placement.workers:
         fds[worker][LINEAGE] = memory.create(f"{LINEAGE}-{worker}", BYTES)
     for edge in placement.delays:
-        if CHECKPOINT not in fds[edge.source_worker]:
-            nbytes = checkpoint_bytes(config.size)
-            fds[edge.source_worker][CHECKPOINT] = memory.create(CHECKPOINT, nbytes)
+        source, target = fds[edge.source_worker], fds[edge.target_worker]
+        if CHECKPOINT not in source:
+            source[CHECKPOINT] = memory.create(CHECKPOINT, checkpoint_bytes(config.size))
+        if edge.is_remote and PAST not in target:
+            # It never waits for room: the newest outcome answers for all before it. So whoever
+            # waits for an outcome can rely on all behind him going on.
+            ring = Ring.create(
+                edge.name,
+                pixel_bytes=frame_bytes(config.size, TENSOR),
+                capacity=edge.delay,
+                policy="drop_oldest",
+            )
+            for part, fd in zip(RING, ring, strict=True):
+                source[f"{edge.name}.{part}"] = target[f"{RETURNING}.{part}"] = fd
+            target[PAST] = source[CHECKPOINT]
     return dict(fds)

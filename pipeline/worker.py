@@ -26,14 +26,16 @@ from lsd.pipeline.errors import ConfigError, LsdError
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
 from lsd.pipeline.unattended import Unattended
-from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, RING
+from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, PAST, RETURNING, RING
 
 if TYPE_CHECKING:
     from lsd.pipeline.config import PipelineConfig
-    from lsd.pipeline.crossing import Told
+    from lsd.pipeline.crossing import Arriving, Leaving, Told
     from lsd.pipeline.graph import Graph
     from lsd.pipeline.links.ring import Ring
+    from lsd.pipeline.links.snapshots import Snapshots
     from lsd.pipeline.part import Part
+    from lsd.pipeline.placement import Placement
     from lsd.pipeline.runner import Runner, Status
 
 _BEAT_S = 0.1
@@ -67,7 +69,7 @@ class Arguments:
         return self.name if self.instance is None else f"{self.instance}/{self.name}"
 
     def ring(self, end: str) -> Ring | None:
-        """Return the ring "in" or "out" that was handed down, if one was."""
+        """Return the ring "in", "out" or one of the recurrence that was handed down, if it was."""
         from lsd.pipeline.links.ring import Ring
 
         names = [f"{end}.{part}" for part in RING]
@@ -149,6 +151,7 @@ def _runner(given: Arguments, closing: ExitStack) -> Runner:
     from lsd.pipeline.allocator import keep_freed_memory
     from lsd.pipeline.config import load_config
     from lsd.pipeline.launch import build_graph, build_runner
+    from lsd.pipeline.placement import place
 
     keep_freed_memory()
     # Threads that spin for work which a worker has little of steal from the others'.
@@ -165,7 +168,10 @@ def _runner(given: Arguments, closing: ExitStack) -> Runner:
     def told(text: str) -> None:
         print(f"{given.name}: {text}", file=sys.stderr, flush=True)
 
-    part = _part(given, config, build_graph(config), worker.stages, closing, told)
+    placement = place(config)
+    if config.device == "auto" and given.name in placement.in_loop:
+        config = config.model_copy(update={"device": "cpu"})  # a card's pictures cross no border
+    part = _part(given, config, build_graph(config), placement, closing, told)
     if part.lineage is not None and part.lineage.incarnation:
         config = _renamed(config, worker.stages, part.lineage.incarnation)
     return build_runner(
@@ -177,7 +183,7 @@ def _part(
     given: Arguments,
     config: PipelineConfig,
     graph: Graph,
-    stages: Sequence[str],
+    placement: Placement,
     closing: ExitStack,
     told: Told,
 ) -> Part:
@@ -191,13 +197,14 @@ def _part(
     from lsd.pipeline.part import Part
 
     snapshots = Snapshots(config.stages)
-    incoming = outgoing = checkpoint = lineage = None
+    stages = placement.workers[given.name]
+    incoming = outgoing = checkpoint = lineage = past = None
     named = {stage.name: stage for stage in graph.stages}
     ring = given.ring("in")
     if ring is not None:
         codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
         attach = partial(RingReader, ring, config.name, codec)
-        incoming = Arriving(attach, told)
+        incoming = Arriving(attach, told, reports_loss=placement.reports_loss(given.name))
         closing.callback(incoming.leave)
     ring = given.ring("out")
     if ring is not None:
@@ -206,10 +213,53 @@ def _part(
         closing.callback(outgoing.leave)
     if CHECKPOINT in given.fds:
         checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots)
+    if PAST in given.fds:
+        past = Checkpoint(given.fds[PAST], config.size, snapshots)
     if LINEAGE in given.fds:
         lineage = Lineage(given.fds[LINEAGE])
         lineage.born()
-    return Part(frozenset(stages), incoming, outgoing, checkpoint, lineage)
+    returning, returns = _recurrence_ends(given, config, graph, placement, snapshots, closing, told)
+    return Part(
+        stages=frozenset(stages),
+        incoming=incoming,
+        outgoing=outgoing,
+        checkpoint=checkpoint,
+        lineage=lineage,
+        past=past,
+        returning=returning,
+        returns=returns,
+        relays=placement.relays(given.name),
+    )
+
+
+def _recurrence_ends(
+    given: Arguments,
+    config: PipelineConfig,
+    graph: Graph,
+    placement: Placement,
+    snapshots: Snapshots,
+    closing: ExitStack,
+    told: Told,
+) -> tuple[Arriving | None, tuple[Leaving, ...]]:
+    """Open the ends of the rings by which a recurrence comes back from another worker."""
+    from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
+    from lsd.pipeline.links.ring_reader import RingReader
+    from lsd.pipeline.links.ring_writer import RingWriter
+
+    returning, returns = None, []
+    for edge in {edge.name: edge for edge in placement.delays if edge.is_remote}.values():
+        spec = next(stage.returns for stage in graph.stages if stage.name == edge.source)
+        codec = FlightCodec(config.name, spec, snapshots)
+        ring = given.ring(RETURNING) if edge.target_worker == given.name else None
+        if ring is not None:
+            attach = partial(RingReader, ring, config.name, codec)
+            returning = Arriving(attach, told, reports_loss=True)
+            closing.callback(returning.leave)
+        ring = given.ring(edge.name)
+        if ring is not None:
+            returns.append(Leaving(RingWriter(ring, config.name, codec), told))
+            closing.callback(returns[-1].leave)
+    return returning, tuple(returns)
 
 
 def _renamed(config: PipelineConfig, stages: Sequence[str], incarnation: int) -> PipelineConfig:

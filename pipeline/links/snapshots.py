@@ -58,6 +58,8 @@ class Snapshots:
         Raises:
             BadMessage: an unknown stage, an option that is not live, or a wrong value.
         """
+        if self._packed is not None and self._packed[1] == data:
+            return self._packed[0]  # one that was sent from here, and comes back
         if self._unpacked is not None and self._unpacked[0] == data:
             return self._unpacked[1]
         version, values = _read(data)
