@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from lsd.pipeline.errors import LinkClosed, PeerLost
-from lsd.pipeline.frame import FrameFlag, FrameSpec
+from lsd.pipeline.frame import FrameSpec
 from lsd.pipeline.link import LinkStats
 from lsd.pipeline.links.ends import Receiver, Sender
 from lsd.pipeline.links.header import Header, planes_of
@@ -21,8 +21,11 @@ from lsd.pipeline.session import ALL_GONE, Flight, Gone
 # A process that is told to end looks up this often; nothing else waits this long.
 _LOOK_S = 0.1
 
-# Flags of a header, beside those of a frame: there is no frame, and the past grows older by that.
-_GONE, _AGES = 1 << 15, 1 << 14
+# Flags of a header, beside those of a frame.
+_GONE = 1 << 15  # there is no frame
+_AGES = 1 << 14  # as in `Gone`
+_JUMPED = 1 << 13  # as in `Gone` and `Flight`
+_OURS = _GONE | _AGES | _JUMPED
 _NO_PICTURE = np.zeros((1, 1, 1, 1), np.uint8)  # a header describes at least one
 
 Told = Callable[[str], None]
@@ -48,21 +51,23 @@ class FlightCodec:
         self._frames = FrameCodec(stream, 0, spec, snapshots)
 
     def pack(self, item: Flight | Gone) -> Parcel:
-        if isinstance(item, Flight):
-            return self._frames.pack(item.frame, jumps=item.epoch, service_ns=item.service_ns)
-        flags = _GONE | (_AGES if item.ages else 0)
-        flags |= FrameFlag.DISCONTINUITY if item.jumped else 0
-        planes = planes_of([("data", "uint8", (1, 1, 1, 1))])
-        header = Header(self._stream, 0, item.seq, 0, 0, None, planes, flags=int(flags))
-        return Parcel(header, {"data": _NO_PICTURE})
+        jumped = _JUMPED if item.jumped else 0
+        if isinstance(item, Gone):
+            flags = _GONE | jumped | (_AGES if item.ages else 0)
+            planes = planes_of([("data", "uint8", (1, 1, 1, 1))])
+            header = Header(self._stream, 0, item.seq, 0, 0, None, planes, flags=flags)
+            return Parcel(header, {"data": _NO_PICTURE})
+        header, arrays = self._frames.pack(item.frame, jumps=item.epoch, service_ns=item.service_ns)
+        return Parcel(header._replace(flags=header.flags | jumped), arrays)
 
     def unpack(self, parcel: Parcel) -> Flight | Gone:
         header = parcel.header
+        jumped = bool(header.flags & _JUMPED)
         if header.flags & _GONE:
-            jumped = bool(header.flags & FrameFlag.DISCONTINUITY)
             return Gone(header.seq, jumped, bool(header.flags & _AGES))
-        frame = self._frames.unpack(parcel)
-        return Flight(frame, header.jumps, header.published_ns, header.service_ns)
+        bare = header._replace(flags=header.flags & ~_OURS)
+        frame = self._frames.unpack(parcel._replace(header=bare))
+        return Flight(frame, header.jumps, header.published_ns, header.service_ns, jumped)
 
 
 class Arriving:

@@ -179,8 +179,7 @@ class ComputeLoop:
         """
         if self._is_on_card and self._session.stage_context.device == "cpu":
             self._reopen()  # the output's thread has left the card
-        jumped = FrameFlag.DISCONTINUITY in flight.frame.flags
-        self._recurrence.begin(flight.seq, flight.epoch, jumped=jumped)
+        self._recurrence.begin(flight.seq, flight.epoch, jumped=flight.jumped)
         while True:
             try:
                 return self._work(flight)
@@ -206,9 +205,9 @@ class ComputeLoop:
             if result is None:
                 break
             service_ns += end_ns - start_ns
-            frame, ready_ns = result, end_ns
-            if FrameFlag.DISCONTINUITY in frame.flags:
+            if FrameFlag.DISCONTINUITY in result.flags & ~frame.flags:
                 self._recurrence.jump()
+            frame, ready_ns = result, end_ns
             if step.is_fed_back:
                 self._end(self._outcome(frame, flight.epoch))
             if budget is not None and step.place == budget.place:
@@ -223,7 +222,8 @@ class ComputeLoop:
             return None
         self._finish(frame, made_ns, ready_ns)
         self._failures.success()
-        return Flight(frame, flight.epoch, ready_ns, service_ns)
+        jumped = self._recurrence.has_jumped
+        return Flight(frame, flight.epoch, ready_ns, service_ns, jumped)
 
     def _outcome(self, frame: Frame, epoch: int) -> Outcome:
         """Return what becomes of a frame that has come through: history, or nothing."""

@@ -44,7 +44,7 @@ class _Place:
 
     Attributes:
         seq: its number.
-        jumped: the picture had jumped there, and no history lay between the jump and it.
+        jumped: the picture had jumped there.
         outcome: what became of it: a `Flight` is history. None: that is not known yet.
     """
 
@@ -109,7 +109,7 @@ class Recurrence:
         Args:
             seq: its number.
             epoch: of the source; None: as before.
-            jumped: whether the frame is marked as a discontinuity already.
+            jumped: whether the picture was found to jump there, in another process.
         """
         self._settle()
         if epoch is not None:
@@ -119,19 +119,20 @@ class Recurrence:
 
     def given(self) -> Past:
         """Return what the newest frame is given; a frame that begins once more asks again."""
-        newest = self._row[-1]
-        newest.outcome = None
+        self._row[-1].outcome = None
         # The frame that the picture jumped at may have been dropped, or failed:
         # the jump is news until a frame behind it has become history.
-        newest.jumped = (
-            self._is_cut_off
-            or self._since_past >= STALE_FRAMES
-            or any(place.jumped for place in self._row)
-        )
-        return Past(self._past, newest.jumped)
+        is_stale = self._since_past >= STALE_FRAMES
+        has_jumped = self._is_cut_off or any(place.jumped for place in self._row)
+        return Past(self._past, is_stale or has_jumped)
+
+    @property
+    def has_jumped(self) -> bool:
+        """Whether the picture has jumped at the newest frame."""
+        return self._row[-1].jumped
 
     def jump(self) -> None:
-        """Note that the picture has jumped at the newest frame."""
+        """Note that it has."""
         self._row[-1].jumped = True
 
     def end(self, outcome: Outcome) -> None:

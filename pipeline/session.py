@@ -60,12 +60,15 @@ class Flight:
         epoch: how often the source had jumped when it was captured.
         ready_ns: when the thread before let go of it.
         service_ns: what the stages have cost so far.
+        jumped: whether a stage found the picture to jump there. Of the frames that are marked as
+            a discontinuity, others may lie behind a jump only, whose past is from before it.
     """
 
     frame: Frame
     epoch: int
     ready_ns: int
     service_ns: int = 0
+    jumped: bool = False
 
     @property
     def seq(self) -> int:
