@@ -35,7 +35,8 @@ def test_pipeline_knows_no_stage_no_kernel_and_no_lab():
 
 
 def test_stages_do_not_know_the_machine_that_runs_them():
-    machine = ("runner", "loops", "session", "cli", "graph", "config", "report", "supervisor")
+    machine = ("runner", "loops", "output_loop", "recurrence", "session", "cli", "graph", "config",
+               "report", "supervisor")  # fmt: skip
     forbidden = [f"lsd.pipeline.{module}" for module in machine]
     assert not offenders("stages", [*forbidden, "lsd.lab"])
 

@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
+import torch
 from supervised_runs import await_that
 
 from lsd.pipeline.config import load_config
@@ -21,7 +23,7 @@ from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.placement import place
 from lsd.pipeline.runner import Status
 from lsd.pipeline.wiring import wired
-from lsd.pipeline.worker import _numbered, _run
+from lsd.pipeline.worker import Arguments, _numbered, _run, _runner
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 
@@ -217,15 +219,100 @@ def test_a_launcher_is_told_of_a_wrong_name_by_exit_code_2(tmp_path):
     assert found.stderr == "error: multi_process: has no worker 'modle'; did you mean 'model'?\n"
 
 
-def test_a_recurrence_across_workers_is_refused(tmp_path):
-    (tmp_path / "split.yaml").write_text(
-        "name: split\nstages: {capture: {input: 'test://bars'}, diffusion: , memory: , blend: , "
-        "output: {outputs: ['null://']}}\n"
-        "feedback: {from: blend, to: [diffusion, memory, blend]}\n"
-        "workers: {a: [capture, diffusion], b: [memory, blend, output]}\n"
+# A recurrence that leads through several workers
+
+SPLIT = {"camera": ["capture", "recall"], "paint": ["diffusion"], "mend": ["memory", "blend"],
+         "screen": ["output"]}  # fmt: skip
+
+
+def made_in_threads(config, folder):
+    """Run all workers of a config in this process, with the ends and rings that each would have."""
+    file = folder / "pipeline.json"
+    file.write_text(config.model_dump_json(by_alias=True))
+    fds, threads = wired(config, place(config)), torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        runners = []
+        for name in config.workers:
+            closing = stack.enter_context(ExitStack())
+            given = Arguments(name, str(file), None, None, fds[name], None, None)
+            runners.append((_runner(given, closing), closing))
+        for runner, _ in runners:
+            runner.start()
+        for runner, closing in runners:
+            assert runner.wait(60)
+            closing.close()
+    return [runner.report() for runner, _ in runners]
+
+
+@pytest.mark.parametrize(
+    ("workers", "delay"),
+    [
+        (SPLIT, 1),
+        ({"a": ["capture"], "b": ["recall", "diffusion"], "c": ["memory", "blend", "output"]}, 1),
+        ({"a": ["capture", "recall", "diffusion", "memory"], "b": ["blend", "output"]}, 1),
+        ({"a": ["capture", "recall", "diffusion"], "b": ["memory"], "c": ["blend", "output"]}, 2),
+    ],
+)
+def test_the_demo_split_in_its_loop_makes_what_one_process_makes(tmp_path, workers, delay):
+    changes = {"size": "128x128", "live": "false", "feedback.delay": str(delay)}
+    for name in ("one", "split"):
+        (tmp_path / name).mkdir()
+    overrides = [SetPath(each) for each in settings(tmp_path / "one", **changes)]
+    whole = build_runner(load_config("demo", overrides))
+    whole.start()
+    assert whole.wait(60)
+    changes["workers"] = json.dumps(workers)
+    overrides = [SetPath(each) for each in settings(tmp_path / "split", **changes)]
+    reports = made_in_threads(load_config("multi_process", overrides), tmp_path)
+    assert reports[0].counts.captured == reports[-1].counts.emitted == FRAMES
+    assert len(pictures(tmp_path / "one")) == FRAMES
+    assert pictures(tmp_path / "split") == pictures(tmp_path / "one")
+
+
+@pytest.mark.parametrize("name", ["paint", "mend"])
+def test_a_killed_worker_of_the_loop_comes_back_and_the_recurrence_goes_on(tmp_path, name):
+    changes = {
+        "stages.capture.input": "test://moving", "stages.output.outputs": "[null://]",
+        "workers": json.dumps(SPLIT), "ladder": "off",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        command(tmp_path, **changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    with pytest.raises(GraphError, match="put diffusion, memory, blend into one worker"):
-        deploy(load_config(str(tmp_path / "split.yaml")))
+    try:
+        ready = {}
+        while len(ready) < len(SPLIT):
+            found = until(process.stderr, r"(\w+): ready after .* pid (\d+)")
+            ready[found[1]] = int(found[2])
+        os.kill(ready[name], signal.SIGKILL)
+        until(process.stderr, "cause +SIGKILL")
+        until(process.stderr, rf"{name}: ready after .* pid (\d+)")
+        process.send_signal(signal.SIGINT)
+        output, told = process.communicate(timeout=60)
+        assert process.returncode == 130, told
+    finally:
+        process.kill()
+    report = json.loads(output.splitlines()[-1])
+    frames, workers = report["frames"], report["workers"]
+    assert {each: worker["restarts"] for each, worker in workers.items()} == {
+        each: int(each == name) for each in SPLIT
+    }
+    assert {worker["state"] for worker in workers.values()} == {"ended"}
+    booked = frames["emitted"] + frames["failed"] + sum(frames["dropped"].values())
+    assert frames["captured"] == booked + frames["in_flight"]
+    assert frames["emitted"] > 0
+    assert not frames["failed"]
+
+
+def test_a_recurrence_across_workers_takes_no_card(tmp_path):
+    overrides = [SetPath(f"workers={json.dumps(SPLIT)}"), SetPath("device=cuda:0")]
+    with pytest.raises(GraphError) as caught:
+        deploy(load_config("multi_process", overrides))
+    assert str(caught.value).endswith(
+        "the recurrence leads through several workers (paint, mend), and 'paint' computes on "
+        "cuda:0; pictures on a card cross to no other process: set its device to cpu, or put "
+        "diffusion, memory, blend into one worker"
+    )
 
 
 def test_a_successor_writes_files_of_its_own():
