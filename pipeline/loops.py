@@ -133,6 +133,11 @@ class ComputeLoop:
             returning=session.part.returning,
         )
         self._begins_edge = any(step.is_fed_back for step in self._steps)
+        # Behind the edge's beginning nobody knows which frames have ended before it.
+        names = [stage.name for stage in session.graph.stages]
+        self._is_behind = edge is not None and all(
+            step.place > names.index(edge.source) for step in self._steps
+        )
         self._unfinished: tuple[Frame, int] | None = None  # goes on in other processes
         self._is_on_card = session.stage_context.device != "cpu"
         self.busy_since_ns: int | None = None  # when the work on a frame began
@@ -190,7 +195,9 @@ class ComputeLoop:
         """Take the frame that has begun through the stages."""
         frame, service_ns, spans = flight.frame, 0, []
         previous, is_cut_off = self._recurrence.given()
-        if is_cut_off:  # its motion leads to a picture that the past did not come from
+        if (
+            is_cut_off and not self._is_behind
+        ):  # its motion leads to a picture that the past did not come from
             flags = frame.flags | FrameFlag.DISCONTINUITY
             frame = replace(frame, flags=flags, motion=None)
         ready_ns, budget = flight.ready_ns, self._session.budget

@@ -121,6 +121,15 @@ def test_unknown_flags_are_refused():
         codec().unpack(crossed(odd))
 
 
+def test_a_snapshot_that_comes_back_is_the_one_that_was_sent():
+    """The guards take another object for another style, and let the picture jump."""
+    store, here, there = ParamStore(BASE), Snapshots(BASE), Snapshots(BASE)
+    for amount in (0.5, 0.25):
+        sent = store.set("one", amount=amount)
+        back = there.pack(there.unpack(here.pack(sent)))
+        assert here.unpack(back) is sent
+
+
 def test_snapshot_is_packed_and_validated_once():
     store, there = ParamStore(BASE), Snapshots(BASE)
     here = Snapshots(BASE)

@@ -20,7 +20,7 @@ from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, Size
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.lineage import BYTES, Lineage
 from lsd.pipeline.links import memory
-from lsd.pipeline.links.parcel import frame_bytes
+from lsd.pipeline.links.parcel import frame_bytes, owned
 from lsd.pipeline.links.ring import Ring
 from lsd.pipeline.links.ring_reader import RingReader
 from lsd.pipeline.links.ring_writer import RingWriter
@@ -176,6 +176,23 @@ def test_what_was_loaded_is_a_copy(kept):
     for seq in (2, 3):
         checkpoint.save(frame(params, seq), epoch=1)
     assert np.allclose(found.data.numpy(), 0.01)
+
+
+@pytest.mark.parametrize("saved", [1, 2, 3])
+def test_what_is_read_while_another_process_writes_is_whole(kept, monkeypatch, saved):
+    opened, params = kept
+    writer, reader, times = opened(), opened(), iter(range(saved))
+
+    def overtaken(parcel):
+        for seq in times:  # behind the header and before the pixels, once
+            writer.save(frame(params, 10 + seq), epoch=1)
+        return owned(parcel)
+
+    writer.save(frame(params, 1), epoch=1)
+    monkeypatch.setattr("lsd.pipeline.checkpoint.owned", overtaken)
+    found = reader.load().frame
+    assert found.seq == 9 + saved
+    assert torch.equal(found.data, torch.full((1, 3, 64, 64), found.seq / 100))
 
 
 # A source, a model, or a sink that was started again

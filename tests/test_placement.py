@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from lsd.pipeline.config import load_config
 from lsd.pipeline.errors import ConfigError, GraphError
 from lsd.pipeline.launch import build_graph
+from lsd.pipeline.links import memory
+from lsd.pipeline.links.table import PAGE, Table
 from lsd.pipeline.placement import HOP_MS, check_rate, place
 from lsd.pipeline.placement_drawing import drawn
+from lsd.pipeline.wiring import wired
 
 STAGES = """\
 name: trial
@@ -177,6 +182,46 @@ def test_a_split_recurrence_costs_its_hops_and_rings_back(config):
         config("workers:\n  a: [capture, recall, diffusion]\n  b: [memory]\n  c: [blend, output]\n")
     )
     assert three.loop.hops == 3, "two on the way, one back"
+
+
+FIVE = """\
+workers: {a: [capture], b: [recall, diffusion], c: [memory], d: [blend], e: [output]}
+"""
+
+
+def test_a_frame_that_ends_is_told_on_up_to_where_the_recurrence_begins(config):
+    assert place(config(FIVE)).in_loop == ("b", "c", "d")
+    assert [place(config(FIVE)).relays(name) for name in "abcde"] == [True] * 3 + [False] * 2
+    three = place(config(THREE))
+    assert three.in_loop == ()
+    assert [three.relays(name) for name in ("eye", "style", "hand")] == [True, False, False]
+    none = place(config(FIVE, STAGES.partition("feedback")[0]))
+    assert not any(none.relays(name) for name in "abcde")
+
+
+def test_a_death_is_told_by_who_notices_where_nobody_who_waits_would(config):
+    told = place(config(FIVE)).reports_loss
+    assert [told(name) for name in "abcde"] == [False, False, False, True, False]
+    assert not any(map(place(config(SPLIT)).reports_loss, ("eye", "style", "rest")))
+    only_blend = STAGES.replace("[diffusion, memory, blend]", "[memory]")
+    assert place(config(FIVE, only_blend)).in_loop == ("c", "d")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rings need Linux")
+def test_each_worker_that_is_given_the_past_has_a_ring_and_the_checkpoint_to_read(config):
+    loaded = config(FIVE, STAGES.replace("delay: 1", "delay: 3") + "size: 64x64\n")
+    fds = wired(loaded, place(loaded))
+    parts = ("memory", "filled", "freed")
+    for name in ("b", "c"):
+        assert [fds[name][f"previous.{part}"] for part in parts] == [
+            fds["d"][f"previous-{name}.{part}"] for part in parts
+        ]
+        assert fds[name]["past"] == fds["d"]["checkpoint"]
+        assert "checkpoint" not in fds[name]
+        shape = Table(memory.mapped(fds[name]["previous.memory"], PAGE, writable=True)).shape
+        assert (shape.policy, shape.capacity) == ("drop_oldest", 3)
+    for name in ("a", "d", "e"):
+        assert not {"previous.memory", "past"} & fds[name].keys()
 
 
 def test_costs_grow_with_the_picture_unless_they_are_given(config):
