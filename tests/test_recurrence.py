@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 from fakes import FakeOptions
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lsd.pipeline.clock import ManualClock
@@ -363,6 +363,26 @@ def test_what_other_processes_make_of_a_frame_is_a_part_of_its_cost(monkeypatch)
     assert budget.log == [(0, 7), (1, 7), "abandoned", "abandoned"]
 
 
+class Kept:
+    """A checkpoint with one picture."""
+
+    def load(self):
+        return Snapshot(frame(7), 1)
+
+
+class Snapshot:
+    def __init__(self, kept, epoch):
+        self.frame, self.epoch = kept, epoch
+
+
+def test_a_successor_is_given_the_last_good_picture_that_another_process_has_kept():
+    _, part = entry([], [Gone(7, ages=False), made(8)], arriving(8, 9))
+    part = replace(part, past=Kept())
+    runner = finish(runner_of({}, 1, part=part))
+    assert [each.seq for each in runner.stage("paint").previous] == [7, 8]
+    assert not any(item.frame.flags for item in part.outgoing.items)
+
+
 # The whole and its parts
 
 
@@ -534,6 +554,11 @@ EVENTS = st.sampled_from(
     cut=st.sampled_from(CUTS),
     edge=st.sampled_from(EDGES),
 )
+@example(
+    {0: ("capture", "jump"), 1: ("capture", "fail")}, 2, cut_at(3), ("mend", ("paint", "mend"))
+)
+@example({3: ("capture", "jump"), 4: ("blend", "fail")}, 2, cut_at(1, 2, 3, 4), EDGES[0])
+@example(dict.fromkeys((3, 4, 5), ("blend", "fail")), 1, cut_at(1, 2, 4), EDGES[0])
 def test_parts_make_what_one_process_makes_whatever_becomes_of_the_frames(script, delay, cut, edge):
     whole = finish(runner_of(script, delay, *edge))
     parts = split(script, delay, cut, *edge)
@@ -544,6 +569,14 @@ def test_parts_make_what_one_process_makes_whatever_becomes_of_the_frames(script
     dropped = sum(sum(each.dropped.values()) for each in counts)
     assert dropped == sum(once.dropped.values())
     assert counts[0].captured == counts[-1].emitted + dropped + once.failed
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_after_a_jump_so_many_frames_are_marked_as_have_a_past_from_before_it(delay):
+    shown = finish(runner_of({5: ("capture", "jump")}, delay)).stage("output").shown
+    marked = {seq for seq, _, is_cut, _ in shown if is_cut}
+    assert marked == {*range(delay), *range(5, 5 + delay)}
+    assert marked == {seq for seq, _, _, is_still in shown if is_still}
 
 
 def test_the_script_of_the_parts_tells_frames_with_a_past_from_those_without():
