@@ -151,14 +151,12 @@ def test_a_later_frame_answers_for_those_that_were_lost_before_it():
 
 
 def test_a_picture_whose_place_was_given_up_is_the_past_all_the_same_unless_it_is_older():
-    late = Told(ALL_GONE, made(0), made(1))
+    late = Told(ALL_GONE, made(0), Gone(1))
     recurrence = Recurrence(1, epoch=1, returning=late)
-    next_of(recurrence, 0)
-    assert next_of(recurrence, 1) == (None, True)
-    assert next_of(recurrence, 2)[0] == 1
-    left = Told(made(5), made(9))  # by the process before; the checkpoint has frame 7
+    assert [next_of(recurrence, seq)[0] for seq in range(3)] == [None, None, 0]
+    left = Told(made(5), Gone(9))  # by the process before; the checkpoint has frame 7
     recurrence = Recurrence(1, frame(7), 1, returning=left)
-    assert [next_of(recurrence, seq)[0] for seq in (9, 10)] == [7, 9]
+    assert [next_of(recurrence, seq)[0] for seq in (9, 10)] == [7, 7]
 
 
 def test_who_has_left_the_link_in_order_is_not_waited_for():
@@ -314,14 +312,19 @@ def test_what_was_left_behind_by_a_death_is_told_on_and_makes_nothing_stale():
 def test_where_the_edge_begins_every_frame_is_answered_for_whatever_became_of_it():
     script = {1: ("blend", "fail"), 2: ("blend", "replace"), 3: ("mend", "pass")}
     back = Sent(), Sent(fails=True)
-    incoming = Handed("frame", [], [*arriving(0, 1, 2, 3), Gone(4, jumped=True), *arriving(5)])
+    moved = [
+        replace(each, frame=replace(each.frame, motion=torch.ones((1, 8, 8, 2))))
+        for each in arriving(0, 1, 2, 3, 5, 6)
+    ]
+    moved.insert(4, Gone(4, jumped=True))
+    incoming = Handed("frame", [], moved)
     part = Part(frozenset(["mend", "blend", "output"]), incoming, returns=back)
     finish(runner_of(script, 1, part=part))
     answers = back[0].items
-    assert [each.seq for each in answers] == [0, 1, 2, 3, 4, 5]
-    assert [isinstance(each, Flight) for each in answers] == [True, *[False] * 4, True]
+    assert [each.seq for each in answers] == [0, 1, 2, 3, 4, 5, 6]
+    assert [isinstance(each, Flight) for each in answers] == [True, *[False] * 4, True, True]
     assert answers[4].jumped
-    assert answers[0].frame.motion is None
+    assert answers[6].frame.motion is None
 
 
 class Spent:
@@ -386,6 +389,9 @@ def test_a_successor_is_given_the_last_good_picture_that_another_process_has_kep
 # The whole and its parts
 
 
+CUT = "fail at a cut that the capture has found"
+
+
 class Source:
     """Pictures of one grey each; `process` gives them a motion, as a capture does."""
 
@@ -410,6 +416,8 @@ class Source:
         if self.script.get(frame.seq) == ("capture", "fail"):
             raise StageError("broken")
         jumped = FrameFlag.DISCONTINUITY in frame.flags
+        if self.script.get(frame.seq, ("", ""))[1] == CUT:
+            jumped, frame = True, replace(frame, flags=frame.flags | FrameFlag.DISCONTINUITY)
         motion = None if jumped else torch.full((1, 8, 8, 2), float(frame.seq))
         return replace(frame, motion=motion)
 
@@ -429,7 +437,7 @@ class Step:
     def process(self, frame, *, previous=None):
         self.previous.append(previous)
         stage, event = self.script.get(frame.seq, (None, None))
-        if stage == self.name and event == "fail":
+        if stage == self.name and event in ("fail", CUT):
             raise StageError("broken")
         if stage == self.name and event == "skip":
             return None
@@ -542,7 +550,7 @@ EDGES = [
 ]
 EVENTS = st.sampled_from(
     [("capture", "jump"), ("capture", "fail"), ("paint", "pass")]
-    + [(stage, what) for stage in ("paint", "mend", "blend") for what in ("fail", "skip")]
+    + [(stage, what) for stage in ("paint", "mend", "blend") for what in ("fail", "skip", CUT)]
     + [("mend", "replace"), ("blend", "replace")]
 )
 
@@ -558,6 +566,8 @@ EVENTS = st.sampled_from(
     {0: ("capture", "jump"), 1: ("capture", "fail")}, 2, cut_at(3), ("mend", ("paint", "mend"))
 )
 @example({3: ("capture", "jump"), 4: ("blend", "fail")}, 2, cut_at(1, 2, 3, 4), EDGES[0])
+@example({4: ("blend", CUT)}, 1, cut_at(1, 4), EDGES[0])
+@example({4: ("mend", CUT)}, 2, cut_at(1, 2, 3, 4), EDGES[0])
 @example(dict.fromkeys((3, 4, 5), ("blend", "fail")), 1, cut_at(1, 2, 4), EDGES[0])
 def test_parts_make_what_one_process_makes_whatever_becomes_of_the_frames(script, delay, cut, edge):
     whole = finish(runner_of(script, delay, *edge))
