@@ -21,9 +21,9 @@ class FeedbackEdge:
     Attributes:
         source: the stage whose output is fed back.
         targets: the stages that get it; they run no later than `source`.
-        delay: how many frames ago it left `source`, at least 1. The first
-            `delay` frames get None. Frames that a guard replaced or that were
-            passed through never enter the edge.
+        delay: how many frames ago it left `source`, at least 1; where nothing
+            did (it failed, a guard replaced it, it was passed through), what
+            left before. The first `delay` frames get None.
     """
 
     source: str

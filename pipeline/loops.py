@@ -195,9 +195,8 @@ class ComputeLoop:
         """Take the frame that has begun through the stages."""
         frame, service_ns, spans = flight.frame, 0, []
         previous, is_cut_off = self._recurrence.given()
-        if (
-            is_cut_off and not self._is_behind
-        ):  # its motion leads to a picture that the past did not come from
+        if is_cut_off and not self._is_behind:
+            # Its motion leads to a picture that the past did not come from.
             flags = frame.flags | FrameFlag.DISCONTINUITY
             frame = replace(frame, flags=flags, motion=None)
         ready_ns, budget = flight.ready_ns, self._session.budget
