@@ -281,6 +281,30 @@ def test_killed_receivers_successor_goes_on():
     sender.close()
 
 
+class FullUntilWaitedFor(zmq.Socket):
+    """A socket whose one place is taken until somebody waits for it, as where ZeroMQ is slow."""
+
+    has_room = False
+
+    def poll(self, *args):
+        self.has_room = True
+        return super().poll(*args)
+
+    def send_multipart(self, *args, **others):
+        if not self.has_room:
+            raise zmq.Again
+        super().send_multipart(*args, **others)
+
+
+def test_sender_hears_that_its_receiver_closed_even_when_there_was_no_room_to_say_so():
+    with wire("block", capacity=2) as both:
+        both.sender.put(parcel(0))
+        both.receiver.get(20)
+        both.receiver._socket = FullUntilWaitedFor.shadow(both.receiver._socket)
+        both.receiver.close()
+        until(lambda: both.sender._outgoing.receiver_closed)
+
+
 def test_killed_senders_successor_goes_on(monkeypatch):
     monkeypatch.setattr(wire_end, "SILENCE_S", 0.5)
     receiver = receiving(LOCAL, bind=True)

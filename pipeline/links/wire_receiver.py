@@ -19,7 +19,7 @@ from lsd.pipeline.links.ends import EdgeStats
 from lsd.pipeline.links.envelope import Envelope, Kind
 from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
 from lsd.pipeline.links.parcel import Array, Codec, Parcel
-from lsd.pipeline.links.wire_end import BEAT_S, WireEnd
+from lsd.pipeline.links.wire_end import BEAT_S, CLOSE_MS, WireEnd
 
 T = TypeVar("T")
 
@@ -117,7 +117,8 @@ class WireReceiver(WireEnd, Generic[T]):
     def _finish(self) -> None:
         if self._incoming.is_known:
             with suppress(zmq.ZMQError):
-                self._send(self._status())
+                # One that finds no room is not sent again, and the sender would wait for more.
+                self._send(self._status(), within_ms=CLOSE_MS)
 
     def _status(self) -> Envelope:
         held = self._link.stats().depth if self._link.policy == "block" else 0
