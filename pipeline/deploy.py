@@ -58,11 +58,13 @@ def deploy(
     pinned = tuple(config.cores) if isinstance(config.cores, list) else None
     shared = shares(config) if config.instanced else {"": Share(pinned, 0)}
     specs: list[WorkerSpec] = []
-    budgets_ms = {}
+    budgets_ms, metrics = {}, {}
     for instance, each in (config.instanced or {"": config}).items():
         specs += _specs(instance, each, shared[instance], arguments)
         budgets_ms[instance] = each.latency_ms if each.live else None
-    return Deployment(config.name, specs, config.supervision, budgets_ms)
+        if each.metrics is not None:
+            metrics[instance] = each.metrics.model_dump()
+    return Deployment(config.name, specs, config.supervision, budgets_ms, metrics)
 
 
 def _specs(

@@ -21,7 +21,6 @@ from lsd.pipeline.ledger import Counts
 from lsd.pipeline.link import LinkStats
 from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.report import Report
-from lsd.pipeline.runner import Status
 
 _WHAT_QUANTILES = "quantiles since the start without the warm-up, sum and count with it; seconds"
 
@@ -40,10 +39,17 @@ _FURTHER = {
 }
 
 
-class Observed(Protocol):
-    """What is asked of a run; `Runner` is one."""
+class Expecting(Protocol):
+    """How many frames there will be; None where nobody knows."""
 
-    def status(self) -> Status: ...
+    @property
+    def expected(self) -> int | None: ...
+
+
+class Observed(Protocol):
+    """What is asked of a run; `Runner` is one, `Overseen` that of several workers."""
+
+    def status(self) -> Expecting: ...
     def report(self) -> Report: ...
     def health(self) -> Health: ...
     def links(self) -> dict[str, LinkStats]: ...

@@ -8,8 +8,10 @@ import struct
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.links import memory
 
+LINEAGE = "lineage"  # what its memory is called where it is handed down
 BYTES = mmap.PAGESIZE
 _STATE = struct.Struct("<QQQ")  # processes so far, frames captured, frames emitted
+_BEGAN = struct.Struct("<Q")  # behind it: when the source began, monotonic, ns
 
 
 class Lineage:
@@ -42,6 +44,14 @@ class Lineage:
     def emitted(self) -> int:
         """How many fresh frames reached the sinks, in all processes."""
         return self._read()[2]
+
+    def begin(self, now_ns: int) -> int:
+        """Note that the source begins, if no process before has; return when the first one did."""
+        (began_ns,) = _BEGAN.unpack_from(self._page, _STATE.size)
+        if not began_ns:
+            began_ns = now_ns
+            _BEGAN.pack_into(self._page, _STATE.size, began_ns)
+        return int(began_ns)
 
     def born(self) -> None:
         """Note that a process has begun."""

@@ -51,6 +51,8 @@ class CaptureLoop:
             if session.part.outgoing is not None:
                 session.part.outgoing.wait_for_peer(session.stopping)
                 session.started_ns = session.clock.now_ns()  # the wait is none of its time
+            if session.part.lineage is not None:  # a successor has what its predecessor left of it
+                session.started_ns = session.part.lineage.begin(session.started_ns)
             while not (session.stopping.is_set() or self._is_full() or session.is_time_up()):
                 start_ns = session.clock.now_ns()
                 captured = session.graph.source.read()

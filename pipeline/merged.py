@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lsd.pipeline.budget import LadderReport
 from lsd.pipeline.ledger import Counts
 from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.report import Report, StageReport
@@ -33,7 +34,12 @@ class Told:
 
 
 def merge(
-    workers: Sequence[Told], *, captured: int, emitted: int, budget_ms: float | None
+    workers: Sequence[Told],
+    *,
+    captured: int,
+    emitted: int,
+    budget_ms: float | None,
+    is_over: bool = True,
 ) -> Report:
     """Put the workers' reports together, in the order of their stages.
 
@@ -47,6 +53,8 @@ def merge(
         captured: frames that the source made, in all its processes.
         emitted: fresh frames that reached the sinks, in all.
         budget_ms: what latency may be; None file to file.
+        is_over: whether nothing is on its way any more. Before the end, nobody can tell what is
+            from what a process took with it: all of it is in flight.
     """
     reports = [worker.report for worker in workers]
     first, last = reports[0], reports[-1]
@@ -57,7 +65,7 @@ def merge(
     failed = sum(_frames(report).get("failed", 0) for report in reports)
     lost = captured - emitted - failed - sum(dropped.values())
     has_died = any(worker.restarts for worker in workers) or not all(reports)
-    if lost > 0 and has_died:
+    if lost > 0 and has_died and is_over:
         dropped[LOST] = lost
     on_time: int = last.get("on_time", 0)
     warmup: int = last.get("warmup_frames", 0) if len(workers) == 1 else 0
@@ -76,9 +84,11 @@ def merge(
             captured=captured,
             emitted=emitted,
             repeated=_frames(last).get("repeated", 0),
+            passed_through=_frames(last).get("passed_through", 0),
+            interpolated=_frames(last).get("interpolated", 0),
             dropped=dict(dropped),
             failed=failed,
-            in_flight=0 if has_died else max(0, lost),
+            in_flight=0 if has_died and is_over else max(0, lost),
             counted=counted,
             on_time=on_time,
             first_ns=None if not last else 0,
@@ -97,7 +107,9 @@ def merge(
         events=events,
         warmup_frames=warmup,
         error=next((r["error"] for r in reports if r.get("error")), None),
-        ladder=None,
+        ladder=next(
+            (LadderReport.from_json(r["ladder"]) for r in reports if r.get("ladder")), None
+        ),
     )
 
 
@@ -130,4 +142,5 @@ def _percentiles(found: Mapping[str, float | None] | None, count: int) -> Percen
     if not found:
         return Percentiles(0, None, None, None, None, None, 0, 0.0)
     p50, p95, p99, p999, most = (found.get(q) for q in ("p50", "p95", "p99", "p99.9", "max"))
-    return Percentiles(count, p50, p95, p99, p999, most, count, 0.0)
+    total, total_ms = int(found.get("count") or count), found.get("sum") or 0.0
+    return Percentiles(count, p50, p95, p99, p999, most, total, total_ms)

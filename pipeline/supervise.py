@@ -10,13 +10,12 @@ from typing import Any
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.deploy import deploy
 from lsd.pipeline.deployment import Deployment
-from lsd.pipeline.lineage import Lineage
 from lsd.pipeline.merged import Told, merge
+from lsd.pipeline.overseen import metrics_served
 from lsd.pipeline.report import Report, render_table
 from lsd.pipeline.run_directory import claim, name_for
 from lsd.pipeline.supervisor import Supervisor
 from lsd.pipeline.terminal import print_json, print_rows, rendered, say, tell
-from lsd.pipeline.wiring import LINEAGE
 from lsd.pipeline.worker_rows import worker_rows
 
 
@@ -56,6 +55,7 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         supervisor = Supervisor(
             deployment.name, deployment.specs, deployment.policy, emit=say, directory=directory
         )
+        stack.enter_context(metrics_served(deployment, supervisor, say))
         code = supervisor.run()
     status = supervisor.status()
     reports = {name: merged_report(deployment, status, name) for name in deployment.instances}
@@ -87,10 +87,10 @@ def merged_report(
     Takes each worker's own report out of `status`, which is a supervisor's at its end. None where
     they have no pages: another program's workers, started by another's commands.
     """
-    specs = [spec for spec in deployment.specs if spec.instance == instance]
-    if not all(LINEAGE in spec.fds for spec in specs):
+    pages = deployment.pages(instance)
+    if pages is None:
         return None
-    lineages = [Lineage(spec.fds[LINEAGE]) for spec in specs]
+    specs = [spec for spec in deployment.specs if spec.instance == instance]
     workers = [status["workers"][spec.name] for spec in specs]
     told = [
         Told(each["stages"], each.pop("report"), each["restarts"], each["dropped_before"])
@@ -98,7 +98,7 @@ def merged_report(
     ]
     return merge(
         told,
-        captured=lineages[0].captured,
-        emitted=lineages[-1].emitted,
+        captured=pages[0].captured,
+        emitted=pages[1].emitted,
         budget_ms=deployment.budgets_ms.get(instance),
     )

@@ -6,11 +6,11 @@ from collections import defaultdict
 
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.frame import TENSOR
-from lsd.pipeline.lineage import BYTES
+from lsd.pipeline.lineage import BYTES, LINEAGE
 from lsd.pipeline.links import memory
 from lsd.pipeline.placement import Placement
 
-LINEAGE, CHECKPOINT = "lineage", "checkpoint"
+CHECKPOINT = "checkpoint"
 RING = ("memory", "filled", "freed")  # the descriptors of a ring, in its order
 
 

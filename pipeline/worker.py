@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 from lsd.pipeline.control import Control
 from lsd.pipeline.control_messages import DROPPED
 from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.lineage import LINEAGE
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
 from lsd.pipeline.unattended import Unattended
-from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, RING
+from lsd.pipeline.wiring import CHECKPOINT, RING
 
 if TYPE_CHECKING:
     from lsd.pipeline.config import PipelineConfig
@@ -99,9 +100,12 @@ def main(
         for each in runner:
             each.kill()
 
+    def tell() -> dict[str, Any]:
+        return _report(runner[0]) if runner else {}
+
     control: Control | Unattended
     if given.control is not None:
-        control = Control.join(given.title, given.control, stop)
+        control = Control.join(given.title, given.control, stop, on_tell=tell)
     else:
         control = Unattended(given.title, stop, kill)
     try:
@@ -113,7 +117,7 @@ def main(
             # Only now: whoever leaves a link in order says that no frame is missing.
             closing.pop_all().close()
         on_end(runner[0])
-        control.ended(_report(runner[0]))
+        control.ended({**_report(runner[0]), "messages": list(runner[0].status().messages)})
     except LsdError as error:
         control.failed(str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -275,11 +279,7 @@ def _status(runner: Runner, status: Status) -> dict[str, str | int | float | boo
 
 def _report(runner: Runner) -> dict[str, Any]:
     report = runner.report()
-    return {
-        **report.to_json(),
-        "on_time": report.counts.on_time,
-        "messages": list(runner.status().messages),
-    }
+    return {**report.to_json(with_totals=True), "on_time": report.counts.on_time}
 
 
 if __name__ == "__main__":

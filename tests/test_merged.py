@@ -1,7 +1,10 @@
 """One report of a run in several workers: every frame booked once, nothing better than it was."""
 
+import dataclasses
+
 import pytest
 
+from lsd.pipeline.budget import LadderReport
 from lsd.pipeline.merged import Told, merge
 
 
@@ -63,3 +66,22 @@ def test_a_worker_that_told_nothing_leaves_a_report_without_it():
     report = merge([Told(["capture"], {}), MODEL, SCREEN], captured=100, emitted=95, budget_ms=40.0)
     assert report.read.count == 0
     assert report.counts.dropped == {"worker_died": 3}
+
+
+def test_before_the_end_what_nobody_accounts_for_is_in_flight_whoever_died():
+    died = Told(MODEL.stages, MODEL.report, restarts=1)
+    so_far = merge([CAMERA, died, SCREEN], captured=110, emitted=95, budget_ms=40.0, is_over=False)
+    assert (so_far.counts.in_flight, so_far.counts.dropped) == (10, {"superseded": 3})
+
+
+def test_the_ladder_and_the_sums_of_durations_come_through():
+    ladder = LadderReport(("256x256", "reuse"), (21.5, 4.0), 1, False, (7, 3), {"level": 10}, 2, 1)
+    model = told(["diffusion"], ladder=ladder.to_json(), stages={
+        "diffusion": {"frames": 9, "service_ms": {"p50": 9.0, "count": 12, "sum": 110.5}}
+    })  # fmt: skip
+    report = merge([CAMERA, model, SCREEN], captured=100, emitted=95, budget_ms=40.0)
+    assert report.ladder == ladder
+    service = report.stages["diffusion"].service
+    assert (service.total_count, service.total_ms) == (12, 110.5)
+    uncalibrated = dataclasses.replace(ladder, costs_ms=None)
+    assert LadderReport.from_json(uncalibrated.to_json()) == uncalibrated
