@@ -16,6 +16,7 @@ import typer
 
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.extensions import Commands
+from lsd.pipeline.operate_command import Host
 from lsd.pipeline.terminal import print_json, print_rows, reported, say
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def run(
         int | None,
         typer.Option(min=0, max=65535, metavar="N", help="Serve /metrics there: livesd top"),
     ] = None,
+    host: Host = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one line of JSON")
     ] = False,
@@ -187,6 +189,7 @@ def run(
             max_duration_s=duration_s,
             as_json=as_json,
             verbosity=verbose - quiet,
+            host=host,
         )
     raise typer.Exit(code)
 
@@ -230,8 +233,8 @@ def graph(
         from lsd.pipeline.placement_drawing import drawn
 
         placement = place(loaded)
-        devices = {name: each.device or "" for name, each in loaded.workers.items()}
-        typer.echo(drawn(placement, built, devices, form))
+        about = {name: each.about for name, each in loaded.workers.items()}
+        typer.echo(drawn(placement, built, about, form))
         check_rate(loaded, placement)
 
 

@@ -3,7 +3,7 @@
 A worker is started as
 
     python -m lsd.pipeline.worker NAME --config FILE [--instance NAME] [--frames N] \\
-        [--duration S] --control-fd N [--fd RING=N]...
+        [--duration S] --control-fd N [--fd RING=N]... [--wire END=ENDPOINT]... [--keys FILE]
 
 with the whole config, flags applied, in FILE; so another launcher can start one as well.
 """
@@ -18,8 +18,9 @@ from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.cores import Share, check_cores, shares
 from lsd.pipeline.deployment import Deployment, sealed_file
 from lsd.pipeline.errors import ConfigError, GraphError
+from lsd.pipeline.hosts import chosen_host
 from lsd.pipeline.placement import Placement, check_rate, place
-from lsd.pipeline.wiring import wired
+from lsd.pipeline.wiring import wire_arguments, wired
 from lsd.pipeline.worker_process import WorkerSpec
 from lsd.pipeline.workers import WorkerConfig
 
@@ -31,15 +32,18 @@ def deploy(
     config: PipelineConfig,
     *,
     arguments: Sequence[str] = (),
+    host: str | None = None,
 ) -> Deployment:
     """Work out how the workers of `config` are started.
 
     Args:
         config: a validated pipeline with `workers`, `instances` or both.
         arguments: what else each worker is told.
+        host: which of the pipeline's hosts this is; its workers are started, and no others.
 
     Raises:
-        ConfigError: there are no workers, no program for them, or not those cores.
+        ConfigError: there are no workers, no program for them, or not those cores; no such host, or
+            links that others can reach and no keys.
         GraphError: the recurrence cannot make the rate, or leads through several workers.
         LsdError: there is not enough memory for the links.
     """
@@ -54,13 +58,14 @@ def deploy(
             "'workers:' and 'instances:' to run all stages in one process"
         )
     check_program(config)
+    here = chosen_host(config, host) or ""
     check_cores(config)
     pinned = tuple(config.cores) if isinstance(config.cores, list) else None
     shared = shares(config) if config.instanced else {"": Share(pinned, 0)}
     specs: list[WorkerSpec] = []
     budgets_ms, metrics = {}, {}
     for instance, each in (config.instanced or {"": config}).items():
-        specs += _specs(instance, each, shared[instance], arguments)
+        specs += _specs(instance, each, here, shared[instance], arguments)
         budgets_ms[instance] = each.latency_ms if each.live else None
         if each.metrics is not None:
             metrics[instance] = each.metrics.model_dump()
@@ -68,9 +73,9 @@ def deploy(
 
 
 def _specs(
-    instance: str, config: PipelineConfig, share: Share, arguments: Sequence[str]
+    instance: str, config: PipelineConfig, host: str, share: Share, arguments: Sequence[str]
 ) -> Iterator[WorkerSpec]:
-    """Yield how the workers of one pipeline are started; without any, one runs all."""
+    """Yield how a host's workers of one pipeline are started; without any, one runs all."""
     if config.workers is None:
         whole = WorkerConfig.model_validate({"stages": [*config.stages]})
         config = config.model_copy(update={"workers": {ALL: whole}})
@@ -79,14 +84,16 @@ def _specs(
     check_rate(config, placement)
     _refuse_split(config, placement)
     file = sealed_file("config", config.model_dump_json(by_alias=True).encode())
-    fds = wired(config, placement)
+    fds = wired(config, placement, host)
+    ends = wire_arguments(config, placement, host) if host else {}
     prefix, told = (f"{instance}/", ["--instance", instance]) if instance else ("", [])
     threads = {"OMP_NUM_THREADS": str(share.threads)} if share.threads else {}
-    for name, worker in config.workers.items():
+    for name in placement.on(host):
+        worker = config.workers[name]
         argv = [sys.executable, "-m", PROGRAM, name, "--config", f"/dev/fd/{file}"]
         yield WorkerSpec(
             f"{prefix}{name}",
-            [*argv, *told, *arguments],
+            [*argv, *told, *ends.get(name, ()), *arguments],
             fds=fds[name],
             kept_fds=(file,),
             # With cores of its own, it has as many threads as those.

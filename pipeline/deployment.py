@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lsd.pipeline.lineage import LINEAGE, Lineage
+from lsd.pipeline.lineage import LINEAGE, Lineage, Lineages
 from lsd.pipeline.worker_process import WorkerSpec
 from lsd.pipeline.workers import SupervisionConfig
 
@@ -54,15 +54,12 @@ class Deployment:
         """The instances that the workers belong to, in order; `[""]` where there is but one."""
         return list(dict.fromkeys(spec.instance for spec in self.specs))
 
-    def pages(self, instance: str) -> tuple[Lineage, Lineage] | None:
-        """Return the pages of the worker that has an instance's source, and of the sink's.
-
-        None where they have none: another program's workers.
-        """
+    def pages(self, instance: str) -> Lineages | None:
+        """Return the pages of an instance's workers; None: they are another program's, without."""
         fds = [spec.fds for spec in self.specs if spec.instance == instance]
         if not all(LINEAGE in each for each in fds):
             return None
-        return Lineage(fds[0][LINEAGE]), Lineage(fds[-1][LINEAGE])
+        return Lineages([Lineage(each[LINEAGE]) for each in fds])
 
     @property
     def fds(self) -> set[int]:

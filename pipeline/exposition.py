@@ -114,13 +114,16 @@ def _frames(counts: Counts, expected: int | None) -> Iterator[Metric]:
         ("failed", "Frames that a stage lost by an error", counts.failed),
     ):
         yield CounterMetricFamily(f"livesd_frames_{name}", text, value)
+    if counts.received or counts.sent:
+        yield CounterMetricFamily("livesd_frames_received", "From other hosts", counts.received)
+        yield CounterMetricFamily("livesd_frames_sent", "To other hosts", counts.sent)
     dropped = CounterMetricFamily("livesd_frames_dropped", "Frames given up", labels=["reason"])
     for reason, count in counts.dropped.items():
         dropped.add_metric([reason], count)
     yield dropped
     yield GaugeMetricFamily(
         "livesd_frames_in_flight",
-        "captured - emitted - dropped - failed, of the same moment",
+        "captured + received - emitted - sent - dropped - failed, of the same moment",
         counts.in_flight,
     )
     if expected is not None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from lsd.pipeline.health import Health
 from lsd.pipeline.health import State as RunState
 from lsd.pipeline.instance import Instance
-from lsd.pipeline.lineage import Lineage
+from lsd.pipeline.lineage import Lineages
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.merged import Told, merge
+from lsd.pipeline.merged import Crossed, Told, merge
 from lsd.pipeline.report import Report
 from lsd.pipeline.supervised import Supervised
 from lsd.pipeline.worker_life import State
@@ -44,7 +44,7 @@ class Overseen:
 
     Args:
         instance: its workers.
-        pages: of the worker that has the source, and of the one that has the sink.
+        pages: what they count.
         budget_ms: what a frame may take from capture to the outputs; None file to file.
         ask: has workers tell how they go, and returns when they have, or after that many seconds.
     """
@@ -52,12 +52,12 @@ class Overseen:
     def __init__(
         self,
         instance: Instance,
-        pages: tuple[Lineage, Lineage],
+        pages: Lineages,
         budget_ms: float | None,
         ask: Callable[[Sequence[Supervised], float], None],
     ) -> None:
         self.instance = instance
-        self._source, self._sink = pages
+        self._pages = pages
         self._budget_ms = budget_ms
         self._ask = ask
 
@@ -73,11 +73,9 @@ class Overseen:
             )
             for worker in self.instance.workers
         ]
-        emitted = self._sink.emitted  # first: what comes out meanwhile is still in flight
         return merge(
             told,
-            captured=self._source.captured,
-            emitted=emitted,
+            Crossed.of(self._pages),
             budget_ms=self._budget_ms,
             is_over=self.instance.is_over,
         )
@@ -97,7 +95,8 @@ class Overseen:
             if each.life.state not in well
         )
         reason = "; ".join(others) or f"workers running: {len(self.instance.workers)}"
-        return Health(_STATES.get(state, "running"), reason, is_ready=self._sink.emitted > 0)
+        has_come_out = self._pages.emitted + self._pages.sent > 0
+        return Health(_STATES.get(state, "running"), reason, is_ready=has_come_out)
 
     def links(self) -> dict[str, LinkStats]:
         """Return none: what waits between processes stands in each one's report."""

@@ -43,6 +43,13 @@ class Part:
         """Return the part that is all of it."""
         return cls(frozenset(stage.name for stage in graph.stages))
 
+    def withdraw(self) -> None:
+        """Take nothing more from another host, and do not end the stream for those behind."""
+        if self.incoming is not None:
+            self.incoming.withdraw()
+        if self.outgoing is not None:
+            self.outgoing.withdraw()
+
     @property
     def first_seq(self) -> int:
         """The number of the first frame that a source here makes."""

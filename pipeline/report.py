@@ -101,6 +101,7 @@ class Report:
                 "dropped": dict(counts.dropped),
                 "failed": counts.failed,
                 "in_flight": counts.in_flight,
+                **_crossed(counts),
             },
             "fps": round(counts.fps, 3),
             "latency_ms": times(self.latency, with_max=True),
@@ -195,6 +196,7 @@ def summary(report: Report) -> str:
     counts, latency = report.counts, report.latency
     parts = [f"{counts.captured} captured", f"{counts.emitted} emitted"]
     parts += stood_in(counts)
+    parts += [f"{number} {name}" for name, number in _crossed(counts).items() if number]
     parts += [f"{number} dropped ({reason})" for reason, number in counts.dropped.items()]
     if counts.failed:
         parts.append(f"{counts.failed} failed")
@@ -225,6 +227,13 @@ def _ladder(report: Report) -> list[str]:
     plans = [f"{why} {count}" for why, count in ladder.plans.items() if why != "level"]
     changes = f"{ladder.changes} change{'' if ladder.changes == 1 else 's'} of rung"
     return [f"made at {rungs}", changes, *plans]
+
+
+def _crossed(counts: Counts) -> dict[str, int]:
+    """Return what came from other hosts and went there; nothing where there are none."""
+    if not counts.received and not counts.sent:
+        return {}
+    return {"received": counts.received, "sent": counts.sent}
 
 
 def _triple(values: Percentiles) -> tuple[float | None, float | None, float | None]:

@@ -10,7 +10,7 @@ from typing import Any
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.deploy import deploy
 from lsd.pipeline.deployment import Deployment
-from lsd.pipeline.merged import Told, merge
+from lsd.pipeline.merged import Crossed, Told, merge
 from lsd.pipeline.overseen import metrics_served
 from lsd.pipeline.report import Report, render_table
 from lsd.pipeline.run_directory import claim, name_for
@@ -24,6 +24,7 @@ def supervise(
     *,
     max_frames: int | None = None,
     max_duration_s: float | None = None,
+    host: str | None = None,
     as_json: bool = False,
 ) -> int:
     """Run `config` in its workers, and report on them at the end.
@@ -32,6 +33,7 @@ def supervise(
         config: a validated pipeline with `workers`, `instances` or both.
         max_frames: end after that many captured frames; the source's worker sees to it.
         max_duration_s: end after that long; likewise.
+        host: which of its hosts this is.
         as_json: the report goes to stdout as one line of JSON instead of a table.
 
     Returns:
@@ -43,7 +45,8 @@ def supervise(
     """
     arguments = [] if max_frames is None else ["--frames", str(max_frames)]
     arguments += [] if max_duration_s is None else ["--duration", f"{max_duration_s}s"]
-    return run_deployment(deploy(config, arguments=arguments), as_json=as_json)
+    deployment = deploy(config, arguments=arguments, host=host)
+    return run_deployment(deployment, as_json=as_json)
 
 
 def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
@@ -96,9 +99,4 @@ def merged_report(
         Told(each["stages"], each.pop("report"), each["restarts"], each["dropped_before"])
         for each in workers
     ]
-    return merge(
-        told,
-        captured=pages[0].captured,
-        emitted=pages[1].emitted,
-        budget_ms=deployment.budgets_ms.get(instance),
-    )
+    return merge(told, Crossed.of(pages), budget_ms=deployment.budgets_ms.get(instance))

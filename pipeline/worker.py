@@ -15,14 +15,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.control import Control
 from lsd.pipeline.control_messages import DROPPED
-from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.errors import ConfigError, GraphError, LsdError
 from lsd.pipeline.lineage import LINEAGE
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
@@ -51,6 +50,9 @@ class Arguments:
         instance: which copy of the pipeline it belongs to; None: there is but one.
         control: the descriptor of the control socket; None: another launcher has started it.
         fds: what else was handed down: "in.memory" and its like, "checkpoint", "lineage".
+        wires: "in" and "out", where they lead to other hosts -> the endpoint.
+        keys: the file with the keys of those links.
+        is_source_elsewhere: the source is on another host: a stop makes room for a successor.
         max_frames, max_duration_s: when the source ends the run.
     """
 
@@ -59,6 +61,9 @@ class Arguments:
     instance: str | None
     control: int | None
     fds: Mapping[str, int]
+    wires: Mapping[str, str]
+    keys: str | None
+    is_source_elsewhere: bool
     max_frames: int | None
     max_duration_s: float | None
 
@@ -94,7 +99,7 @@ def main(
     def stop() -> None:
         is_stopped.set()
         for each in runner:
-            each.stop()
+            each.withdraw() if given.is_source_elsewhere else each.stop()
 
     def kill() -> None:
         for each in runner:
@@ -112,7 +117,7 @@ def main(
         with ExitStack() as closing:
             runner.append(_runner(given, closing))
             if is_stopped.is_set():  # it may have come before there was a runner
-                runner[0].stop()
+                stop()
             _run(runner[0], control)
             # Only now: whoever leaves a link in order says that no frame is missing.
             closing.pop_all().close()
@@ -121,7 +126,7 @@ def main(
     except LsdError as error:
         control.failed(str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+        return EXIT_USAGE if isinstance(error, ConfigError | GraphError) else EXIT_FAILED
     return 0
 
 
@@ -132,6 +137,9 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--instance")
     parser.add_argument("--control-fd", type=int)
     parser.add_argument("--fd", action="append", default=[], metavar="NAME=N")
+    parser.add_argument("--wire", action="append", default=[], metavar="END=ENDPOINT")
+    parser.add_argument("--keys", metavar="FILE")
+    parser.add_argument("--source-elsewhere", action="store_true")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--duration", type=lambda text: float(text.removesuffix("s")))
     found = parser.parse_args(argv)
@@ -142,6 +150,9 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
         instance=found.instance,
         control=found.control_fd,
         fds={name: int(number) for name, number in fds.items()},
+        wires=dict(text.split("=", 1) for text in found.wire),
+        keys=found.keys,
+        is_source_elsewhere=found.source_elsewhere,
         max_frames=found.frames,
         max_duration_s=found.duration,
     )
@@ -187,32 +198,28 @@ def _part(
 ) -> Part:
     """Open the worker's ends of its links; `closing` leaves them in order."""
     from lsd.pipeline.checkpoint import Checkpoint
-    from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
+    from lsd.pipeline.crossing import FlightCodec
     from lsd.pipeline.lineage import Lineage
-    from lsd.pipeline.links.ring_reader import RingReader
-    from lsd.pipeline.links.ring_writer import RingWriter
     from lsd.pipeline.links.snapshots import Snapshots
     from lsd.pipeline.part import Part
+    from lsd.pipeline.worker_links import WorkerLinks
 
     snapshots = Snapshots(config.stages)
-    incoming = outgoing = checkpoint = lineage = None
-    named = {stage.name: stage for stage in graph.stages}
-    ring = given.ring("in")
-    if ring is not None:
-        codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
-        attach = partial(RingReader, ring, config.name, codec)
-        incoming = Arriving(attach, told)
-        closing.callback(incoming.leave)
-    ring = given.ring("out")
-    if ring is not None:
-        codec = FlightCodec(config.name, named[stages[-1]].returns, snapshots)
-        outgoing = Leaving(RingWriter(ring, config.name, codec), told)
-        closing.callback(outgoing.leave)
-    if CHECKPOINT in given.fds:
-        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots)
+    checkpoint = lineage = None
     if LINEAGE in given.fds:
         lineage = Lineage(given.fds[LINEAGE])
         lineage.born()
+    named = {stage.name: stage for stage in graph.stages}
+    links = WorkerLinks(config, given.name, given.keys, lineage, told)
+    codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
+    incoming = links.arriving(codec, given.ring("in"), given.wires.get("in"))
+    codec = FlightCodec(config.name, named[stages[-1]].returns, snapshots)
+    outgoing = links.leaving(codec, given.ring("out"), given.wires.get("out"))
+    for end in (incoming, outgoing):
+        if end is not None:
+            closing.callback(end.leave)
+    if CHECKPOINT in given.fds:
+        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots)
     return Part(frozenset(stages), incoming, outgoing, checkpoint, lineage)
 
 

@@ -10,7 +10,7 @@ from scrapes import get, samples, value
 from supervised_runs import await_that, deployment, foreground, scripted
 
 from lsd.pipeline.instance import Instance
-from lsd.pipeline.lineage import BYTES, LINEAGE, Lineage
+from lsd.pipeline.lineage import BYTES, LINEAGE, Lineage, Lineages
 from lsd.pipeline.links import memory
 from lsd.pipeline.overseen import Overseen
 from lsd.pipeline.worker_life import State
@@ -39,7 +39,7 @@ def pages():
         source.capture()
     for _ in range(7):
         sink.emit()
-    return source, sink
+    return Lineages([source, sink])
 
 
 def overseen(pages, *workers):
@@ -96,7 +96,7 @@ def test_it_is_ready_when_a_picture_has_come_out(pages):
     ready, _ = overseen(pages, *well)
     assert ready.health().is_ready
     assert ready.health().reason == "workers running: 2"
-    early, _ = overseen((pages[0], page()), *well)
+    early, _ = overseen(Lineages([page(), page()]), *well)
     assert not early.health().is_ready
 
 
