@@ -22,6 +22,7 @@ from lsd.pipeline.session import (
 )
 from lsd.pipeline.stage import Captured, Stage
 from lsd.pipeline.stand_in import StandIn
+from lsd.pipeline.succession import Succession
 
 # Such pictures are not the model's own: fed back, they would be taken for it.
 _NO_HISTORY = FrameFlag.REPLACED | FrameFlag.PASSTHROUGH
@@ -139,10 +140,11 @@ class ComputeLoop:
             if stage.name in session.part.stages
         ]
         delay = edge.delay if edge is not None else 1
-        # A process that died has left its last picture to this one.
-        kept = session.part.history()
-        self._history: deque[Frame | None] = deque([kept and kept.frame] * delay, maxlen=delay)
-        self._epoch = kept.epoch if kept else 0
+        stages = [step.stage for step in self._steps]
+        self._succession = Succession(session.part, stages, session.stage_context.warn)
+        self._history: deque[Frame | None] = deque([self._succession.frame] * delay, maxlen=delay)
+        self._epoch = self._succession.epoch
+        self._has_recurrence = any(step.is_fed_back for step in self._steps)
         self._is_cut_off = False  # the history lies behind a jump of the picture
         self._since_history = 0
         self._is_on_card = session.stage_context.device != "cpu"
@@ -212,8 +214,8 @@ class ComputeLoop:
             self._is_cut_off |= bool(frame.flags & FrameFlag.DISCONTINUITY)
             if step.is_fed_back and not frame.flags & _NO_HISTORY:
                 self._history.append(frame)
-                if self._session.part.checkpoint is not None and frame.ready is None:
-                    self._session.part.checkpoint.save(frame, flight.epoch)
+                if frame.ready is None:
+                    self._succession.keep(frame, flight.epoch)
             if budget is not None and step.place == budget.place:
                 made_ns = end_ns
         for span in spans:
@@ -225,6 +227,8 @@ class ComputeLoop:
         if budget is not None:
             budget.finish(frame, made_ns, ready_ns)
         self._failures.success()
+        if not self._has_recurrence:
+            self._succession.keep(None, flight.epoch)
         if not frame.flags & _NO_HISTORY:
             self._is_cut_off, self._since_history = False, 0
         return Flight(frame, flight.epoch, ready_ns, service_ns)

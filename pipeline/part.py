@@ -27,8 +27,8 @@ class Part:
         stages: their names; all others run elsewhere.
         incoming: where frames come from; None: the source is here.
         outgoing: where they go; None: the sink is here.
-        checkpoint: keeps the last picture that was fed back, for a successor of this process;
-            None: nobody does.
+        checkpoint: keeps the last picture that was fed back, and what the stages remember, for a
+            successor of this process; None: nobody does.
         lineage: counts that outlive this process; None: nothing does.
     """
 
@@ -64,6 +64,6 @@ class Part:
         """Return its stages, in the graph's order."""
         return [stage for stage in graph.stages if stage.name in self.stages]
 
-    def history(self) -> Kept | None:
-        """Return the picture that a predecessor fed back last."""
+    def left(self) -> Kept | None:
+        """Return what a predecessor has left."""
         return None if self.checkpoint is None else self.checkpoint.load()

@@ -29,7 +29,8 @@ def wired(
     Returns:
         worker -> name -> open file: "in.memory" and its like for the ring that frames come by,
         "out.memory" for the one that they leave by, "lineage" for all, "checkpoint" for the
-        worker that has the recurrence. They are open as long as this process has them open.
+        workers whose stages may remember something. They are open as long as this process
+        has them open.
 
     Raises:
         ConfigError: this is not Linux.
@@ -53,9 +54,8 @@ def wired(
             fds[worker] |= {f"{end}.{part}": fd for part, fd in zip(RING, ring, strict=True)}
     for worker in placement.on(host):
         fds[worker][LINEAGE] = memory.create(f"{LINEAGE}-{worker}", BYTES)
-    for edge in placement.delays:
-        worker = edge.source_worker
-        if worker in placement.on(host) and CHECKPOINT not in fds[worker]:
+        # The last stage alone is no loop's: it remembers nothing.
+        if list(placement.workers[worker]) != [list(config.stages)[-1]]:
             fds[worker][CHECKPOINT] = memory.create(CHECKPOINT, checkpoint_bytes(config.size))
     return dict(fds)
 

@@ -219,7 +219,7 @@ def _part(
         if end is not None:
             closing.callback(end.leave)
     if CHECKPOINT in given.fds:
-        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots)
+        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots, told)
     return Part(frozenset(stages), incoming, outgoing, checkpoint, lineage)
 
 

@@ -19,7 +19,7 @@ from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec, Picture, Size
 from lsd.pipeline.ladder import Rung
 from lsd.pipeline.params import StageOptions, live_field, restart_field
-from lsd.pipeline.stage import Context, Ways
+from lsd.pipeline.stage import Context, State, Ways
 from lsd.stages.models import engines, styles
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
@@ -174,6 +174,18 @@ class Diffusion:
             frame = replace(frame, history=history_of(frame, previous))
             data, rung = self._sampled(frame, given["field"], given["style"], options.steps)
             return self._place.made(replace(frame, rung=rung), data)
+
+    def state(self) -> State:
+        """Return where the texture is."""
+        return {} if self._field is None else self._field.state()
+
+    def restore(self, state: State) -> None:
+        """Go on with the texture of a predecessor."""
+        try:
+            self._field = TextureField.restored(state, *self._size)
+        except ValueError as error:
+            raise StageError(str(error)) from error
+        self._seed = self._field.seed
 
     def reset(self) -> None:
         """Take the next frame for the first."""

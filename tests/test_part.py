@@ -143,7 +143,7 @@ def test_the_last_picture_is_there_for_the_next_process(kept):
     first = opened()
     for seq in range(5):
         first.save(frame(params, seq), epoch=3)
-    found, epoch = opened().load()
+    found, epoch, _ = opened().load()
     assert (found.seq, epoch) == (4, 3)
     assert torch.equal(found.data, torch.full((1, 3, 64, 64), 0.04))
     assert torch.equal(found.source, torch.full((1, 64, 64, 3), 4, dtype=torch.uint8))

@@ -9,6 +9,7 @@ that seed, motion and picture belong together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -100,6 +101,34 @@ class TextureField:
         """Start over: maps at home, `phase` frames into the period."""
         self._phase = phase
         self._map = self._home.copy()
+
+    def state(self) -> dict[str, Array]:
+        """Return seed, phase and maps; the maps are not written to any more."""
+        known = {"seed": np.int64(self.seed), "phase": np.int64(self._phase)}
+        return {**{name: np.array(value) for name, value in known.items()}, "map": self._map}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Array], width: int, height: int) -> TextureField:
+        """Return the field whose `state` this is.
+
+        Raises:
+            ValueError: it is of another size, or none.
+        """
+        if state.keys() != {"seed", "phase", "map"}:
+            raise ValueError(f"a texture has seed, phase and map, not {', '.join(sorted(state))}")
+        seed, phase, carried = int(state["seed"]), int(state["phase"]), state["map"]
+        if seed < 0 or not 0 <= phase < PERIOD:
+            raise ValueError(f"seed {seed} and phase {phase} are no texture's")
+        field = cls(seed, width, height)
+        if (carried.dtype, carried.shape) != (field._map.dtype, field._map.shape):
+            raise ValueError(
+                f"its map is {carried.dtype} {carried.shape}, "
+                f"expected {field._map.dtype} {field._map.shape}"
+            )
+        if not np.isfinite(carried).all():
+            raise ValueError("its map is not finite")
+        field._phase, field._map = phase, carried
+        return field
 
     def advance(self, motion: Array | None) -> None:
         """Carry the maps along by one frame.
