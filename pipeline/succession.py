@@ -62,4 +62,3 @@ class Succession:
                 f"stage {name!r} begins anew, as what its predecessor left is of no use: "
                 f"{error_text(error)}"
             )
-

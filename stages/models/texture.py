@@ -130,6 +130,14 @@ class TextureField:
         field._phase, field._map = phase, carried
         return field
 
+    def skip(self, frames: int) -> None:
+        """Go on in the period by frames that nobody has seen; layers renewed meanwhile are home."""
+        for layer in range(2):
+            until_renewal = (layer * PERIOD // 2 - self._phase - 1) % PERIOD + 1
+            if frames >= until_renewal:
+                self._send_home(layer)
+        self._phase = (self._phase + frames) % PERIOD
+
     def advance(self, motion: Array | None) -> None:
         """Carry the maps along by one frame.
 
@@ -154,9 +162,11 @@ class TextureField:
         self._mend()
         for layer in range(2):
             if self._phase == layer * PERIOD // 2:
-                self._map[..., 2 * layer : 2 * layer + 2] = self._home[
-                    ..., 2 * layer : 2 * layer + 2
-                ]
+                self._send_home(layer)
+
+    def _send_home(self, layer: int) -> None:
+        own = slice(2 * layer, 2 * layer + 2)
+        self._map[..., own] = self._home[..., own]
 
     def _mend(self) -> None:
         """Let go of the way that each pixel was carried where neighbours went apart.
