@@ -29,7 +29,7 @@ from lsd.pipeline.registry import Registry
 from lsd.pipeline.session import Flight, Session, Settings
 from lsd.pipeline.stage import Captured, Context, Described
 
-_FOREVER = Settings(
+FOREVER = Settings(
     live=False,
     rate_hz=1.0,  # only a pacer asks for it, and there is none
     latency_ns=None,
@@ -71,7 +71,7 @@ class Chain:
             params=params.snapshot(),
         )
         self._stages = graph.stages[:1] if only_source else graph.stages[:-1]
-        self._session = Session(graph, _FOREVER, context, params)
+        self._session = Session(graph, FOREVER, context, params)
         self._loop = _Loop(self._session)
         self._seq = self._epoch = 0
 

@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from lsd.pipeline.deployment import Deployment, sealed_file
 from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.overseen import metrics_served
 from lsd.pipeline.process import become
 from lsd.pipeline.report import render_table
 from lsd.pipeline.run_directory import claim
@@ -153,6 +154,7 @@ def _supervise(name: str, plain: dict[str, Any], log: Path, answer: TextIO) -> i
             directory=directory,
             on_settled=lambda is_up: _answer(answer, _outcome(supervisor, is_up=is_up)),
         )
+        stack.enter_context(metrics_served(deployment, supervisor, lines.write))
         code = supervisor.run()
         status = supervisor.status()
         for instance in deployment.instances:

@@ -69,6 +69,22 @@ class LadderReport:
             "oscillations": self.oscillations,
         }
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> LadderReport:
+        """Read what `to_json` returned."""
+        rows = found["rungs"]
+        costs = tuple(row["cost_ms"] for row in rows)
+        return cls(
+            rungs=tuple(row["rung"] for row in rows),
+            costs_ms=None if None in costs else costs,
+            level=found["level"],
+            held=found["held"],
+            made=tuple(row["frames"] for row in rows),
+            plans=found["plans"],
+            changes=found["changes"],
+            oscillations=found["oscillations"],
+        )
+
 
 class Budget:
     """The door to one scheduler, for the three loops and whoever holds a rung; any thread.

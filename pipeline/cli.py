@@ -8,7 +8,6 @@ machine's own, such as `drift`, come through entry points (`extensions.py`).
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +15,7 @@ import typer
 
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.extensions import Commands
+from lsd.pipeline.operate_command import Debug, Host
 from lsd.pipeline.terminal import print_json, print_rows, reported, say
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change any value; again for more"),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout")]
 
 APP_HELP = """Live stream diffusion: a video stream in, another world out.
@@ -168,6 +167,7 @@ def run(
         int | None,
         typer.Option(min=0, max=65535, metavar="N", help="Serve /metrics there: livesd top"),
     ] = None,
+    host: Host = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the report as one line of JSON")
     ] = False,
@@ -176,6 +176,8 @@ def run(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Tell only what went wrong")] = False,
 ) -> None:
     with reported(debug=debug):
+        from lsd.pipeline.overrides import seconds
+
         duration_s = None if duration is None else seconds(duration)
         options = _options(input, output, prompt, style, style_image, seed, engine, metrics_port)
         loaded = _load(config, sets, options)
@@ -187,6 +189,7 @@ def run(
             max_duration_s=duration_s,
             as_json=as_json,
             verbosity=verbose - quiet,
+            host=host,
         )
     raise typer.Exit(code)
 
@@ -230,8 +233,8 @@ def graph(
         from lsd.pipeline.placement_drawing import drawn
 
         placement = place(loaded)
-        devices = {name: each.device or "" for name, each in loaded.workers.items()}
-        typer.echo(drawn(placement, built, devices, form))
+        about = {name: each.about for name, each in loaded.workers.items()}
+        typer.echo(drawn(placement, built, about, form))
         check_rate(loaded, placement)
 
 
@@ -385,15 +388,3 @@ def _weight(text: str) -> tuple[str, float]:
         return name, float(weight or 1)
     except ValueError as error:
         raise ConfigError(f"--style {text}: expected NAME=WEIGHT, such as ink=0.7") from error
-
-
-def seconds(text: str) -> float:
-    """Read a duration.
-
-    >>> seconds("10s"), seconds("1.5m"), seconds("500ms"), seconds("3")
-    (10.0, 90.0, 0.5, 3.0)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise ConfigError(f"--duration {text}: expected a time such as 10s, 500ms, 2m or 1h")
-    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]

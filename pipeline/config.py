@@ -28,6 +28,7 @@ from lsd.pipeline.config_fields import SIZE_STEP as SIZE_STEP
 from lsd.pipeline.config_problems import dotted, feedback_problems, got, problems_of
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
+from lsd.pipeline.hosts import HostConfig, HostName, WireConfig, host_problems
 from lsd.pipeline.instances import InstancesField, instance_documents, located
 from lsd.pipeline.ladder_config import LadderField, RungConfig, ladder_problems
 from lsd.pipeline.overrides import Override
@@ -178,6 +179,14 @@ class PipelineConfig(Strict):
         description="Processes by name, each with the stages that it runs: a list, or a mapping "
         "with 'stages'; every stage once, in order. Without it, one process runs all",
     )
+    hosts: dict[HostName, HostConfig] | None = Field(
+        None,
+        min_length=1,
+        max_length=32,
+        description="Machines by name, on which the workers run (their `host`), and where the "
+        "others reach each; `livesd up --host NAME` on each of them. Without it, there is one",
+    )
+    wire: WireConfig | None = Field(None, description="The links between hosts")
     instances: InstancesField | None = Field(
         None,
         description="Copies of the pipeline that run beside each other: how many, their names, or "
@@ -248,7 +257,7 @@ def validate(document: Document, registry: Registry) -> PipelineConfig:
     problems += feedback_problems(document)
     if config is not None:
         problems += ladder_problems(config.ladder, config.size, document)
-    problems += worker_problems(document)
+    problems += [*worker_problems(document), *host_problems(document)]
     if problems or config is None:
         raise ConfigError("\n".join(str(problem) for problem in sorted(problems)))
     config._document = document
@@ -307,13 +316,17 @@ def _fields(document: Document, registry: Registry) -> dict[tuple[str, ...], lis
         ("feedback",): _names(FeedbackConfig),
         ("metrics",): _names(MetricsConfig),
         ("supervision",): _names(SupervisionConfig),
+        ("wire",): _names(WireConfig),
     }
     data = document.data if isinstance(document.data, dict) else {}
-    ladder, stages, workers = (data.get(key) for key in ("ladder", "stages", "workers"))
+    keys = ("ladder", "stages", "workers", "hosts")
+    ladder, stages, workers, hosts = (data.get(key) for key in keys)
     for number in range(len(ladder) if isinstance(ladder, list) else 0):
         fields["ladder", str(number)] = _names(RungConfig)
     for name in workers if isinstance(workers, dict) else ():
         fields["workers", name] = _names(WorkerConfig)
+    for name in hosts if isinstance(hosts, dict) else ():
+        fields["hosts", name] = _names(HostConfig)
     for name, item in stages.items() if isinstance(stages, dict) else ():
         kind = item.get("kind", name) if isinstance(item, dict) else name
         if isinstance(kind, str) and kind in registry.kinds():

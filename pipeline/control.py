@@ -39,6 +39,7 @@ class Control:
         on_stop: called once, in a thread of its own: end in order. Also when the supervisor has
             gone, though the kernel then kills a worker that has joined.
         on_peer: called in the same thread: what became of which other worker.
+        on_tell: likewise: returns what is to be told of the run so far; plain JSON.
     """
 
     def __init__(
@@ -46,14 +47,16 @@ class Control:
         end: socket.socket,
         on_stop: Callable[[], None],
         on_peer: Callable[[str, PeerEvent], None] = lambda worker, event: None,
+        on_tell: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._end = end
         self._on_stop = on_stop
         self._on_peer = on_peer
+        self._on_tell = on_tell
         self._lock = threading.Lock()
         self._beaten_ns: int | None = None
         self.malformed = 0  # messages that were ignored
-        self.unsent = 0  # heartbeats that the supervisor had no room for
+        self.unsent = 0  # what the supervisor had no room for
         threading.Thread(target=self._listen, name="lsd-control", daemon=True).start()
 
     @classmethod
@@ -63,6 +66,7 @@ class Control:
         fd: int,
         on_stop: Callable[[], None],
         on_peer: Callable[[str, PeerEvent], None] = lambda worker, event: None,
+        on_tell: Callable[[], Mapping[str, Any]] = dict,
     ) -> Control:
         """Become the worker `name`: in ps, in death, and by the socket `fd` that was handed down.
 
@@ -74,7 +78,7 @@ class Control:
         end = socket.socket(fileno=fd)
         end.set_inheritable(False)
         die_with_peer(end)
-        return cls(end, on_stop, on_peer)
+        return cls(end, on_stop, on_peer, on_tell)
 
     def ready(self) -> None:
         """The stages are open and the links attached; frames may come."""
@@ -140,4 +144,13 @@ class Control:
             if message is None or message.kind == "stop":
                 self._on_stop()
                 return
-            self._on_peer(message.body["worker"], _PEER_EVENTS[message.kind])
+            if message.kind == "tell":
+                self._tell()
+            else:
+                self._on_peer(message.body["worker"], _PEER_EVENTS[message.kind])
+
+    def _tell(self) -> None:
+        try:
+            self._send("report", {"report": dict(self._on_tell())}, 0)
+        except WireError:  # too large: the next one may be smaller
+            self.unsent += 1

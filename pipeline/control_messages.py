@@ -22,8 +22,8 @@ DROPPED = "dropped_"  # begins an entry of a heartbeat: frames that were dropped
 
 Scalar = int | float | str | bool | None
 
-FROM_WORKER = frozenset({"ready", "heartbeat", "ended", "failed"})
-FROM_SUPERVISOR = frozenset({"stop", "peer_lost", "peer_back", "peer_ended"})
+FROM_WORKER = frozenset({"ready", "heartbeat", "report", "ended", "failed"})
+FROM_SUPERVISOR = frozenset({"stop", "tell", "peer_lost", "peer_back", "peer_ended"})
 
 
 class Message(NamedTuple):
@@ -108,9 +108,9 @@ def _check(kind: str, body: dict[str, Any]) -> None:
         if not isinstance(error, str):
             raise WireError("failed without 'error', a text")
         body["error"] = error[:MAX_TEXT]
-    elif kind == "ended":
+    elif kind in ("ended", "report"):
         if not isinstance(body.get("report", {}), dict):
-            raise WireError("ended with a 'report' that is no object")
+            raise WireError(f"{kind} with a 'report' that is no object")
     elif kind.startswith("peer_") and not isinstance(body.get("worker"), str):
         raise WireError(f"{kind} without 'worker', a name")
 

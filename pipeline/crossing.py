@@ -12,7 +12,7 @@ import numpy as np
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.frame import FrameSpec
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.links.ends import Receiver, Sender
+from lsd.pipeline.links.ends import Receiver, Sender, Withdrawing
 from lsd.pipeline.links.header import Header, planes_of
 from lsd.pipeline.links.parcel import FrameCodec, Parcel
 from lsd.pipeline.links.snapshots import Snapshots
@@ -21,6 +21,9 @@ from lsd.pipeline.session import ALL_GONE, Flight, Gone
 # A process that is told to end looks up this often; nothing else waits this long.
 _LOOK_S = 0.1
 
+# Somebody on another host is waited for without a word so long, and between two words this long.
+_PATIENCE_S = 10.0
+_NAGGING_S = 60.0
 # Flags of a header, beside those of a frame.
 _GONE = 1 << 15  # there is no frame
 _AGES = 1 << 14  # as in `Gone`
@@ -31,10 +34,18 @@ _NO_PICTURE = np.zeros((1, 1, 1, 1), np.uint8)  # a header describes at least on
 Told = Callable[[str], None]
 
 
-class Presence(Sender[Flight | Gone], Protocol):
+class Presence(Protocol):
     """An end that knows whether somebody is at the other one."""
 
     def peer_age_s(self) -> float | None: ...
+
+
+class Gives(Receiver[Flight | Gone], Presence, Protocol):
+    """The end of a link that frames come from."""
+
+
+class Accepts(Sender[Flight | Gone], Presence, Protocol):
+    """The end of a link that frames are put into."""
 
 
 class FlightCodec:
@@ -70,6 +81,47 @@ class FlightCodec:
         return Flight(frame, header.jumps, header.published_ns, header.service_ns, jumped)
 
 
+class Company:
+    """Says now and then that nobody is at the other end of a link, and once that somebody is again.
+
+    Args:
+        who: is at the other end; None: somebody on this host, of whom the supervisor tells.
+        told: is told.
+        now_s: the time, monotonic.
+    """
+
+    def __init__(
+        self, who: str | None, told: Told, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._who, self._told, self._now_s = who, told, now_s
+        self._alone_s: float | None = None  # since when
+        self._next_s = 0.0
+        self._has_told = False
+
+    def lost(self, why: PeerLost) -> None:
+        """Who was there has gone."""
+        self._told(str(why))
+        self._has_told = True
+
+    def look(self, link: Presence) -> None:
+        """Take note of whether somebody is at the other end of `link`."""
+        if self._who is None:
+            return
+        now_s = self._now_s()
+        if link.peer_age_s() is not None:
+            if self._has_told:
+                self._told(f"{self._who} is there (again)")
+            self._alone_s, self._has_told = None, False
+        elif self._alone_s is None:
+            self._alone_s, self._next_s = now_s, now_s + _PATIENCE_S
+        elif now_s >= self._next_s:
+            self._told(
+                f"waits for {self._who} for {now_s - self._alone_s:.0f} s; is it up, at that "
+                "address, with the same keys?"
+            )
+            self._next_s, self._has_told = now_s + _NAGGING_S, True
+
+
 class Arriving:
     """The end of a link that frames of another process come from.
 
@@ -79,20 +131,28 @@ class Arriving:
         attach: opens the link to that process; called when the first frame is asked for, since
             whoever is there may be sent some.
         told: is told when the other process has died.
+        who: is at the other end, if that is another host.
+        on_frame: called for each frame that has come.
         reports_loss: whether a death is handed over as well, as `ALL_GONE`.
     """
 
     def __init__(
         self,
-        attach: Callable[[], Receiver[Flight | Gone]],
+        attach: Callable[[], Gives],
         told: Told,
+        who: str | None = None,
+        on_frame: Callable[[], None] = lambda: None,
         *,
         reports_loss: bool = False,
     ) -> None:
-        self._attach, self._told = attach, told
+        self._attach = attach
+        self._who = who
+        self._company = Company(who, told)
+        self._on_frame = on_frame
         self._reports_loss = reports_loss
-        self._link: Receiver[Flight | Gone] | None = None
+        self._link: Gives | None = None
         self._closed = threading.Event()
+        self._is_withdrawn = False
 
     def get(self, timeout_s: float | None = None) -> Flight | Gone:
         """Take the oldest frame; see `Link.get`."""
@@ -104,23 +164,38 @@ class Arriving:
                 raise LinkClosed("the link is closed")
             left_s = _LOOK_S if end_s is None else end_s - time.monotonic()
             try:
-                return self._link.get(min(_LOOK_S, max(0.0, left_s)))
+                item = self._link.get(min(_LOOK_S, max(0.0, left_s)))
             except PeerLost as lost:
-                self._told(str(lost))
+                self._company.lost(lost)
                 if self._reports_loss:
                     return ALL_GONE
             except TimeoutError:
+                self._company.look(self._link)
                 if end_s is not None and time.monotonic() >= end_s:
                     raise
+            else:
+                self._company.look(self._link)
+                if not isinstance(item, Gone):
+                    self._on_frame()
+                return item
 
     def close(self) -> None:
         """Take nothing more; any thread may."""
         self._closed.set()
 
+    def withdraw(self) -> None:
+        """Take nothing more from another host: a successor will; any thread may.
+
+        What another worker of this host sends is taken up to its end.
+        """
+        if self._who is not None:
+            self._is_withdrawn = True
+            self.close()
+
     def leave(self) -> None:
         """Leave the link in order, at the end of the stream, when no thread uses it any more."""
         if self._link is not None:
-            self._link.close()
+            _leave(self._link, is_withdrawn=self._is_withdrawn)
 
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""
@@ -133,15 +208,27 @@ class Leaving:
     Args:
         link: to that process.
         told: is told when the other process has died.
+        who: is at the other end, if that is another host.
+        on_frame: called for each frame that was put.
     """
 
-    def __init__(self, link: Presence, told: Told) -> None:
-        self._link, self._told = link, told
+    def __init__(
+        self,
+        link: Accepts,
+        told: Told,
+        who: str | None = None,
+        on_frame: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._link = link
+        self._company = Company(who, told)
+        self._on_frame = on_frame
         self._closed = threading.Event()
+        self._is_withdrawn = False
 
     def wait_for_peer(self, stopping: threading.Event) -> None:
         """Wait until somebody is there to take frames, who has all his stages open."""
         while self._link.peer_age_s() is None and not self._closed.is_set():
+            self._company.look(self._link)
             if stopping.wait(_LOOK_S / 10):
                 return
 
@@ -151,18 +238,34 @@ class Leaving:
             if self._closed.is_set():
                 raise LinkClosed("the link is closed")
             try:
-                return self._link.put(item, self._closed)
-            except PeerLost as lost:
-                self._told(str(lost))
+                lost = self._link.put(item, self._closed)
+            except PeerLost as gone:
+                self._company.lost(gone)
+            else:
+                self._company.look(self._link)
+                if lost is None and not isinstance(item, Gone):
+                    self._on_frame()
+                return lost
 
     def close(self) -> None:
         """Put nothing more; any thread may."""
         self._closed.set()
 
+    def withdraw(self) -> None:
+        """Have `leave` keep the end of the stream to itself: a successor will go on with it."""
+        self._is_withdrawn = True
+
     def leave(self) -> None:
         """Say that the stream has ended; no thread puts anything any more."""
-        self._link.close()
+        _leave(self._link, is_withdrawn=self._is_withdrawn)
 
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""
         return self._link.stats()
+
+
+def _leave(link: Gives | Accepts, *, is_withdrawn: bool) -> None:
+    if is_withdrawn and isinstance(link, Withdrawing):
+        link.withdraw()
+    else:
+        link.close()

@@ -21,7 +21,6 @@ from lsd.pipeline.ledger import Counts
 from lsd.pipeline.link import LinkStats
 from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.report import Report
-from lsd.pipeline.runner import Status
 
 _WHAT_QUANTILES = "quantiles since the start without the warm-up, sum and count with it; seconds"
 
@@ -40,10 +39,17 @@ _FURTHER = {
 }
 
 
-class Observed(Protocol):
-    """What is asked of a run; `Runner` is one."""
+class Expecting(Protocol):
+    """How many frames there will be; None where nobody knows."""
 
-    def status(self) -> Status: ...
+    @property
+    def expected(self) -> int | None: ...
+
+
+class Observed(Protocol):
+    """What is asked of a run; `Runner` is one, `Overseen` that of several workers."""
+
+    def status(self) -> Expecting: ...
     def report(self) -> Report: ...
     def health(self) -> Health: ...
     def links(self) -> dict[str, LinkStats]: ...
@@ -108,13 +114,16 @@ def _frames(counts: Counts, expected: int | None) -> Iterator[Metric]:
         ("failed", "Frames that a stage lost by an error", counts.failed),
     ):
         yield CounterMetricFamily(f"livesd_frames_{name}", text, value)
+    if counts.received or counts.sent:
+        yield CounterMetricFamily("livesd_frames_received", "From other hosts", counts.received)
+        yield CounterMetricFamily("livesd_frames_sent", "To other hosts", counts.sent)
     dropped = CounterMetricFamily("livesd_frames_dropped", "Frames given up", labels=["reason"])
     for reason, count in counts.dropped.items():
         dropped.add_metric([reason], count)
     yield dropped
     yield GaugeMetricFamily(
         "livesd_frames_in_flight",
-        "captured - emitted - dropped - failed, of the same moment",
+        "captured + received - emitted - sent - dropped - failed, of the same moment",
         counts.in_flight,
     )
     if expected is not None:

@@ -41,10 +41,10 @@ class Glance:
         budget_ms: what latency may be; None file to file.
         latency: from capture to the hand-over to the outputs.
         service, wait: stage -> the work on a frame, and the wait for it.
-        events: "stage: event" -> how often.
+        events: "stage: event", or "worker: restarts", -> how often.
         waiting: thread -> frames that wait for it.
         rung: the quality that frames are made in; None where the run has no such thing.
-        memory_mb: resident; None where the system does not tell.
+        memory_mb: resident, and what workers have for themselves; None where nobody tells.
     """
 
     name: str
@@ -88,6 +88,7 @@ def glance_at(now: Reading, before: Reading | None = None) -> Glance:
     expected = now.value("livesd_frames_expected")
     budget_s = now.value("livesd_latency_budget_seconds")
     memory = now.value("process_resident_memory_bytes")
+    workers = now.by("livesd_worker_memory_bytes", "worker")
     stages = now.by("livesd_stage_service_seconds_count", "stage")
     return Glance(
         name=about.get("name", "?"),
@@ -110,7 +111,7 @@ def glance_at(now: Reading, before: Reading | None = None) -> Glance:
         events=_events(now),
         waiting=_counts(now.by("livesd_link_depth_frames", "thread")),
         rung=_rung(now),
-        memory_mb=None if memory is None else memory / 1e6,
+        memory_mb=None if memory is None else (memory + sum(workers.values())) / 1e6,
     )
 
 
@@ -214,7 +215,8 @@ def _events(reading: Reading) -> dict[str, int]:
         if name == "livesd_stage_events_total":
             about = dict(labels)
             found[f"{about['stage']}: {about['event']}"] = int(value)
-    return found
+    restarts = reading.by("livesd_worker_restarts_total", "worker")
+    return found | {f"{name}: restarts": int(count) for name, count in restarts.items() if count}
 
 
 def _rung(reading: Reading) -> str | None:

@@ -14,7 +14,7 @@ from lsd.pipeline.pacer import OnMiss
 class Counts:
     """The ledger at one moment.
 
-    Always: captured = emitted + sum(dropped) + failed + in_flight.
+    Always: captured + received = emitted + sent + sum(dropped) + failed + in_flight.
 
     Attributes:
         captured: frames that capture handed on.
@@ -32,6 +32,8 @@ class Counts:
         first_ns: when the first fresh frame went out, monotonic; None: none did.
         last_ns: when the latest fresh frame went out.
         busy_since_ns: since when there has always been a frame in flight; None: there is none.
+        received: frames that came from another host.
+        sent: frames that went on to another host.
     """
 
     captured: int
@@ -47,6 +49,8 @@ class Counts:
     busy_since_ns: int | None = None
     passed_through: int = 0
     interpolated: int = 0
+    received: int = 0
+    sent: int = 0
 
     @property
     def fps(self) -> float:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Sequence
 
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.links import memory
 
+LINEAGE = "lineage"  # what its memory is called where it is handed down
 BYTES = mmap.PAGESIZE
-_STATE = struct.Struct("<QQQ")  # processes so far, frames captured, frames emitted
+_WORD = struct.Struct("<Q")
+_BORN, _CAPTURED, _EMITTED, _RECEIVED, _SENT, _BEGAN = range(0, 48, 8)  # places in the page
 
 
 class Lineage:
@@ -31,36 +34,88 @@ class Lineage:
     @property
     def incarnation(self) -> int:
         """How many processes there were before this one, once it is `born`."""
-        return max(0, self._read()[0] - 1)
+        return max(0, self._read(_BORN) - 1)
 
     @property
     def captured(self) -> int:
         """How many frames the source has made, in all processes."""
-        return self._read()[1]
+        return self._read(_CAPTURED)
 
     @property
     def emitted(self) -> int:
         """How many fresh frames reached the sinks, in all processes."""
-        return self._read()[2]
+        return self._read(_EMITTED)
+
+    @property
+    def received(self) -> int:
+        """How many frames came from another host, in all processes."""
+        return self._read(_RECEIVED)
+
+    @property
+    def sent(self) -> int:
+        """How many frames were handed to a link to another host, in all processes."""
+        return self._read(_SENT)
+
+    def begin(self, now_ns: int) -> int:
+        """Note that the source begins, if no process before has; return when the first one did.
+
+        Args:
+            now_ns: monotonic.
+        """
+        if not self._read(_BEGAN):
+            _WORD.pack_into(self._page, _BEGAN, now_ns)
+        return self._read(_BEGAN)
 
     def born(self) -> None:
         """Note that a process has begun."""
-        born, captured, emitted = self._read()
-        self._write(born + 1, captured, emitted)
+        self._count(_BORN)
 
     def capture(self) -> None:
         """Note that the source has made a frame."""
-        born, captured, emitted = self._read()
-        self._write(born, captured + 1, emitted)
+        self._count(_CAPTURED)
 
     def emit(self) -> None:
         """Note that a fresh frame reached the sinks."""
-        born, captured, emitted = self._read()
-        self._write(born, captured, emitted + 1)
+        self._count(_EMITTED)
 
-    def _read(self) -> tuple[int, int, int]:
-        born, captured, emitted = _STATE.unpack_from(self._page, 0)
-        return born, captured, emitted
+    def receive(self) -> None:
+        """Note that a frame came from another host."""
+        self._count(_RECEIVED)
 
-    def _write(self, *values: int) -> None:
-        _STATE.pack_into(self._page, 0, *values)
+    def send(self) -> None:
+        """Note that a frame was handed to a link to another host."""
+        self._count(_SENT)
+
+    def _read(self, place: int) -> int:
+        (value,) = _WORD.unpack_from(self._page, place)
+        return int(value)
+
+    def _count(self, place: int) -> None:
+        _WORD.pack_into(self._page, place, self._read(place) + 1)
+
+
+class Lineages:
+    """The pages of all workers of a run, as one: what their processes counted together."""
+
+    def __init__(self, pages: Sequence[Lineage]) -> None:
+        self._pages = pages
+
+    @property
+    def captured(self) -> int:
+        """Frames that the source has made; only one of the workers has it."""
+        return sum(page.captured for page in self._pages)
+
+    @property
+    def emitted(self) -> int:
+        """Fresh frames that reached the sinks, likewise."""
+        return sum(page.emitted for page in self._pages)
+
+    @property
+    def received(self) -> int:
+        """Frames that came from another host."""
+        return sum(page.received for page in self._pages)
+
+    @property
+    def sent(self) -> int:
+        """Frames that went to another host."""
+        return sum(page.sent for page in self._pages)

@@ -20,6 +20,7 @@ from lsd.pipeline.session import (
     skipped,
 )
 from lsd.pipeline.stage import Captured, Stage
+from lsd.pipeline.succession import Succession
 
 
 class CaptureLoop:
@@ -38,6 +39,8 @@ class CaptureLoop:
             if session.part.outgoing is not None:
                 session.part.outgoing.wait_for_peer(session.stopping)
                 session.started_ns = session.clock.now_ns()  # the wait is none of its time
+            if session.part.lineage is not None:  # a successor has what its predecessor left of it
+                session.started_ns = session.part.lineage.begin(session.started_ns)
             while not (session.stopping.is_set() or self._is_full() or session.is_time_up()):
                 start_ns = session.clock.now_ns()
                 captured = session.graph.source.read()
@@ -124,12 +127,12 @@ class ComputeLoop:
             if stage.name in session.part.stages
         ]
         delay = edge.delay if edge is not None else 1
-        # A process that died has left its last picture to this one.
-        kept = session.part.history()
+        stages = [step.stage for step in self._steps]
+        self._succession = Succession(session.part, stages, session.stage_context.warn)
         self._recurrence = Recurrence(
             delay,
-            past=kept.frame if kept else None,
-            epoch=kept.epoch if kept else 0,
+            past=self._succession.frame,
+            epoch=self._succession.epoch,
             returning=session.part.returning,
         )
         self._begins_edge = any(step.is_fed_back for step in self._steps)
@@ -228,6 +231,8 @@ class ComputeLoop:
             return None
         self._finish(frame, made_ns, ready_ns)
         self._failures.success()
+        if not self._begins_edge:
+            self._succession.keep(None, flight.epoch)
         jumped = self._recurrence.has_jumped
         return Flight(frame, flight.epoch, ready_ns, service_ns, jumped)
 
@@ -246,8 +251,8 @@ class ComputeLoop:
         if not self._begins_edge:
             return
         if isinstance(outcome, Flight):
-            if part.checkpoint is not None and outcome.frame.ready is None:
-                part.checkpoint.save(outcome.frame, outcome.epoch)
+            if outcome.frame.ready is None:
+                self._succession.keep(outcome.frame, outcome.epoch)
             if part.returns:  # motion and history are of no use to another frame
                 frame = replace(outcome.frame, motion=None, history=None)
                 outcome = replace(outcome, frame=frame)

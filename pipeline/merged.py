@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lsd.pipeline.budget import LadderReport
 from lsd.pipeline.ledger import Counts
+from lsd.pipeline.lineage import Lineages
 from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.report import Report, StageReport
 
@@ -32,8 +34,34 @@ class Told:
     dropped_before: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """Frames that came to these workers and left them, in all their processes.
+
+    Attributes:
+        captured: made by the source, where it is among them.
+        emitted: fresh ones that reached the sinks, where those are.
+        received, sent: from other hosts and to them.
+    """
+
+    captured: int = 0
+    emitted: int = 0
+    received: int = 0
+    sent: int = 0
+
+    @classmethod
+    def of(cls, pages: Lineages) -> Crossed:
+        """Read what they count; what leaves first, since more may come meanwhile."""
+        sent, emitted = pages.sent, pages.emitted
+        return cls(pages.captured, emitted, pages.received, sent)
+
+
 def merge(
-    workers: Sequence[Told], *, captured: int, emitted: int, budget_ms: float | None
+    workers: Sequence[Told],
+    crossed: Crossed,
+    *,
+    budget_ms: float | None,
+    is_over: bool = True,
 ) -> Report:
     """Put the workers' reports together, in the order of their stages.
 
@@ -43,10 +71,11 @@ def merge(
     accounts for at the end was on its way through a process that died: dropped, `worker_died`.
 
     Args:
-        workers: the first has the source, the last the sink.
-        captured: frames that the source made, in all its processes.
-        emitted: fresh frames that reached the sinks, in all.
+        workers: in the order of their stages; of several hosts, those of one.
+        crossed: what came to them and left them.
         budget_ms: what latency may be; None file to file.
+        is_over: whether nothing is on its way any more. Before the end, nobody can tell what is
+            from what a process took with it: all of it is in flight.
     """
     reports = [worker.report for worker in workers]
     first, last = reports[0], reports[-1]
@@ -55,13 +84,15 @@ def merge(
         dropped.update(worker.dropped_before)
         dropped.update(_frames(worker.report).get("dropped", {}))
     failed = sum(_frames(report).get("failed", 0) for report in reports)
-    lost = captured - emitted - failed - sum(dropped.values())
+    came, emitted = crossed.captured + crossed.received, crossed.emitted
+    lost = came - emitted - crossed.sent - failed - sum(dropped.values())
     has_died = any(worker.restarts for worker in workers) or not all(reports)
-    if lost > 0 and has_died:
+    if lost > 0 and has_died and is_over:
         dropped[LOST] = lost
     on_time: int = last.get("on_time", 0)
     warmup: int = last.get("warmup_frames", 0) if len(workers) == 1 else 0
-    counted = captured - warmup
+    counted = (crossed.captured or crossed.received) - warmup
+    has_sink = emitted > 0 or not crossed.sent
     events: dict[str, Mapping[str, int]] = {}
     facts: dict[str, str | int] = {}
     for report in reports:
@@ -73,12 +104,16 @@ def merge(
         }
     return Report(
         counts=Counts(
-            captured=captured,
+            captured=crossed.captured,
             emitted=emitted,
+            received=crossed.received,
+            sent=crossed.sent,
             repeated=_frames(last).get("repeated", 0),
+            passed_through=_frames(last).get("passed_through", 0),
+            interpolated=_frames(last).get("interpolated", 0),
             dropped=dict(dropped),
             failed=failed,
-            in_flight=0 if has_died else max(0, lost),
+            in_flight=0 if has_died and is_over else max(0, lost),
             counted=counted,
             on_time=on_time,
             first_ns=None if not last else 0,
@@ -86,10 +121,10 @@ def merge(
         ),
         latency=_percentiles(last.get("latency_ms"), emitted),
         budget_ms=budget_ms,
-        hit_rate=on_time / counted if budget_ms is not None and counted else None,
+        hit_rate=on_time / counted if budget_ms is not None and counted and has_sink else None,
         gap=_percentiles(last.get("gap_ms"), emitted),
         overhead=_percentiles(last.get("overhead_ms"), emitted),
-        read=_percentiles(first.get("read_ms"), captured),
+        read=_percentiles(first.get("read_ms"), crossed.captured),
         lateness=_percentiles(last.get("lateness_ms"), emitted),
         stages={name: _stage(worker.report, name) for worker in workers for name in worker.stages},
         facts=facts,
@@ -97,7 +132,9 @@ def merge(
         events=events,
         warmup_frames=warmup,
         error=next((r["error"] for r in reports if r.get("error")), None),
-        ladder=None,
+        ladder=next(
+            (LadderReport.from_json(r["ladder"]) for r in reports if r.get("ladder")), None
+        ),
     )
 
 
@@ -130,4 +167,5 @@ def _percentiles(found: Mapping[str, float | None] | None, count: int) -> Percen
     if not found:
         return Percentiles(0, None, None, None, None, None, 0, 0.0)
     p50, p95, p99, p999, most = (found.get(q) for q in ("p50", "p95", "p99", "p99.9", "max"))
-    return Percentiles(count, p50, p95, p99, p999, most, count, 0.0)
+    total, total_ms = int(found.get("count") or count), found.get("sum") or 0.0
+    return Percentiles(count, p50, p95, p99, p999, most, total, total_ms)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from lsd.pipeline.config import MetricsConfig
 from lsd.pipeline.errors import ConfigError
@@ -29,6 +30,7 @@ class MetricsServer:
         run: whose metrics and health.
         name: what its pipeline is called.
         where: address and port; port 0 takes a free one.
+        further: what else is to be collected.
 
     Attributes:
         port: the one that it listens on.
@@ -38,9 +40,10 @@ class MetricsServer:
         ConfigError: it cannot listen there.
     """
 
-    def __init__(self, run: Observed, name: str, where: MetricsConfig) -> None:
+    def __init__(self, run: Observed, name: str, where: MetricsConfig, *further: Collector) -> None:
         registry = CollectorRegistry()
-        registry.register(RunCollector(run, name))
+        for collector in (RunCollector(run, name), *further):
+            registry.register(collector)
         ProcessCollector(registry=registry)  # processor time and memory, where /proc is
         try:
             self._server = _Server((where.host, where.port), run, registry)

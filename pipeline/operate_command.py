@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 0.05
 
+Host = Annotated[str | None, typer.Option(metavar="NAME", help="Which of the YAML's hosts this is")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
@@ -28,6 +29,7 @@ def up(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What the run is called; default: the YAML's")
     ] = None,
+    host: Host = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change any value; again for more"),
@@ -41,6 +43,7 @@ def up(
       livesd up my.yaml
       livesd up my.yaml --set instances=4
       livesd up my.yaml --name second --set stages.diffusion.prompt=ink
+      livesd up hosts.yaml --host rack          and --host desk on the other machine
       livesd status
       livesd down second
 
@@ -52,20 +55,23 @@ def up(
         from lsd.pipeline.background import start_background
         from lsd.pipeline.config import load_config
         from lsd.pipeline.deploy import deploy
+        from lsd.pipeline.hosts import chosen_host
         from lsd.pipeline.overrides import SetPath
         from lsd.pipeline.run_directory import checked_name, find_runs, name_for
 
         if name is not None:
             checked_name(name)
         loaded = load_config(config, [SetPath(text) for text in sets or []])
-        called = name or name_for(loaded.name)
+        here = chosen_host(loaded, host)
+        # Two hosts of a trial may be one machine.
+        called = name or name_for(f"{loaded.name}-{here}" if here else loaded.name)
         if called in {run.name for run in find_runs()}:  # before anything is started for it
             raise ConfigError(
                 f"{called} runs already; end it with: livesd down {called}, or give this one "
                 "another name: --name NAME"
             )
         failed: list[str] = []
-        log = start_background(deploy(loaded), called, failed.append)
+        log = start_background(deploy(loaded, host=here), called, failed.append)
         say(f"{called} is up: livesd status, livesd down {called}; its log is {log}")
         for text in failed:
             say(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -128,3 +129,15 @@ def _kinds(document: Document) -> Iterator[tuple[str, str]]:
     for name, item in stages.items() if isinstance(stages, dict) else ():
         if item is None or isinstance(item, dict):
             yield name, str((item or {}).get("kind", name))
+
+
+def seconds(text: str) -> float:
+    """Read a duration.
+
+    >>> seconds("10s"), seconds("1.5m"), seconds("500ms"), seconds("3")
+    (10.0, 90.0, 0.5, 3.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise ConfigError(f"--duration {text}: expected a time such as 10s, 500ms, 2m or 1h")
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]

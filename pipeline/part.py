@@ -27,8 +27,8 @@ class Part:
         stages: their names; all others run elsewhere.
         incoming: where frames come from; None: the source is here.
         outgoing: where they go; None: the sink is here.
-        checkpoint: keeps the last picture that was fed back, for a successor of this process;
-            None: nobody does.
+        checkpoint: keeps the last picture that was fed back, and what the stages remember, for a
+            successor of this process; None: nobody does.
         lineage: counts that outlive this process; None: nothing does.
         past: that picture, kept by the process that the recurrence begins in, where that is
             another and a stage here is given it.
@@ -53,6 +53,13 @@ class Part:
         """Return the part that is all of it."""
         return cls(frozenset(stage.name for stage in graph.stages))
 
+    def withdraw(self) -> None:
+        """Take nothing more from another host, and do not end the stream for those behind."""
+        if self.incoming is not None:
+            self.incoming.withdraw()
+        if self.outgoing is not None:
+            self.outgoing.withdraw()
+
     @property
     def first_seq(self) -> int:
         """The number of the first frame that a source here makes."""
@@ -67,7 +74,6 @@ class Part:
         """Return its stages, in the graph's order."""
         return [stage for stage in graph.stages if stage.name in self.stages]
 
-    def history(self) -> Kept | None:
-        """Return the picture that was fed back last, before this process began."""
-        kept = self.checkpoint or self.past
-        return None if kept is None else kept.load()
+    def left(self) -> Kept | None:
+        """Return what a predecessor has left."""
+        return None if self.checkpoint is None else self.checkpoint.load()

@@ -26,7 +26,7 @@ _STAGE_MS = {
 }  # fmt: skip
 _PIXELS = 256 * 256
 
-Kind = Literal["call", "inproc", "shm"]
+Kind = Literal["call", "inproc", "shm", "wire"]
 
 
 class PlacedLink(NamedTuple):
@@ -37,7 +37,8 @@ class PlacedLink(NamedTuple):
         target: the stage that they go to.
         source_worker: who runs it.
         target_worker: likewise.
-        kind: a plain call in one thread, a mailbox between two, a ring between processes.
+        kind: a plain call in one thread, a mailbox between two, a ring between processes, a wire
+            between hosts.
         policy: what happens when frames come faster than they are taken; None for a call.
         capacity: how many frames may wait.
     """
@@ -117,12 +118,14 @@ class Placement:
         links: between neighbours, in order.
         delays: the recurrence, a link a target.
         loop: its slowest way round; None where there is no recurrence.
+        hosts: worker -> the host that it runs on; "" where there is but one.
     """
 
     workers: Mapping[str, tuple[str, ...]]
     links: tuple[PlacedLink, ...]
     delays: tuple[DelayLink, ...]
     loop: Loop | None
+    hosts: Mapping[str, str]
 
     @property
     def rings(self) -> dict[str, tuple[str, str]]:
@@ -138,6 +141,10 @@ class Placement:
             if edge.is_remote
         }
         return forward | back
+
+    def on(self, host: str) -> list[str]:
+        """Return the workers of a host, in order."""
+        return [worker for worker in self.workers if self.hosts[worker] == host]
 
     @property
     def is_split(self) -> bool:
@@ -182,7 +189,9 @@ def place(config: PipelineConfig) -> Placement:
     workers = {name: tuple(worker.stages) for name, worker in (config.workers or {}).items()}
     workers = workers or {config.name: tuple(stages)}
     home = {stage: worker for worker, members in workers.items() for stage in members}
-    links = tuple(_link(config, stages, home, at) for at in range(len(stages) - 1))
+    given = config.workers or {}
+    hosts = {name: (given[name].host or "") if name in given else "" for name in workers}
+    links = tuple(_link(config, stages, home, hosts, at) for at in range(len(stages) - 1))
     feedback = config.feedback
     delays: tuple[DelayLink, ...] = ()
     if feedback is not None:
@@ -190,7 +199,7 @@ def place(config: PipelineConfig) -> Placement:
         delays = tuple(
             DelayLink(source, target, home[source], home[target], delay) for target in feedback.to
         )
-    return Placement(workers, links, delays, _loop(config, stages, home, delays))
+    return Placement(workers, links, delays, _loop(config, stages, home, delays), hosts)
 
 
 def check_rate(config: PipelineConfig, placement: Placement) -> None:
@@ -219,7 +228,11 @@ def check_rate(config: PipelineConfig, placement: Placement) -> None:
 
 
 def _link(
-    config: PipelineConfig, stages: list[str], home: Mapping[str, str], at: int
+    config: PipelineConfig,
+    stages: list[str],
+    home: Mapping[str, str],
+    hosts: Mapping[str, str],
+    at: int,
 ) -> PlacedLink:
     """Return the link behind stage `at`; as `Graph.links` has it, and cut where workers meet.
 
@@ -227,7 +240,9 @@ def _link(
     """
     source, target = stages[at], stages[at + 1]
     is_cut, is_first, is_last = home[source] != home[target], at == 0, at == len(stages) - 2
-    kind: Kind = "shm" if is_cut else "inproc" if is_first or is_last else "call"
+    kind: Kind = "inproc" if is_first or is_last else "call"
+    if is_cut:
+        kind = "shm" if hosts[home[source]] == hosts[home[target]] else "wire"
     policy: Policy | None = None if kind == "call" else "block"
     if is_first and config.live and not is_cut:  # else it drops before the capture's own work
         policy = "drop_oldest"

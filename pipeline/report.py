@@ -79,9 +79,17 @@ class Report:
     error: str | None
     ladder: LadderReport | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON types; times in milliseconds, None where unknown."""
+    def to_json(self, *, with_totals: bool = False) -> dict[str, Any]:
+        """Return the report as JSON types; times in milliseconds, None where unknown.
+
+        Args:
+            with_totals: of durations also p99.9, how many there were, and their sum.
+        """
         counts = self.counts
+
+        def times(values: Percentiles, *, with_max: bool = False) -> dict[str, float | None]:
+            return _times(values, with_max=with_max, with_totals=with_totals)
+
         known = {"model": None, "engine": None, "device": self.device, "seed": None}
         measured = {
             "frames": {
@@ -93,24 +101,25 @@ class Report:
                 "dropped": dict(counts.dropped),
                 "failed": counts.failed,
                 "in_flight": counts.in_flight,
+                **_crossed(counts),
             },
             "fps": round(counts.fps, 3),
-            "latency_ms": _json(self.latency, with_max=True),
+            "latency_ms": times(self.latency, with_max=True),
             "deadline": {"budget_ms": self.budget_ms, "hit_rate": self.hit_rate},
             "stages": {
                 name: {
-                    "service_ms": _json(stage.service),
-                    "wait_ms": _json(stage.wait),
+                    "service_ms": times(stage.service),
+                    "wait_ms": times(stage.wait),
                     "frames": stage.frames,
-                    **({"on_card_ms": _json(stage.on_card)} if stage.on_card.count else {}),
+                    **({"on_card_ms": times(stage.on_card)} if stage.on_card.count else {}),
                 }
                 for name, stage in self.stages.items()
             },
             "guards": {name: dict(events) for name, events in self.events.items()},
-            "gap_ms": _json(self.gap, with_max=True),
-            "lateness_ms": _json(self.lateness, with_max=True),
-            "overhead_ms": _json(self.overhead, with_max=True),
-            "read_ms": _json(self.read, with_max=True),
+            "gap_ms": times(self.gap, with_max=True),
+            "lateness_ms": times(self.lateness, with_max=True),
+            "overhead_ms": times(self.overhead, with_max=True),
+            "read_ms": times(self.read, with_max=True),
             "warmup_frames": self.warmup_frames,
             "ladder": None if self.ladder is None else self.ladder.to_json(),
             "error": self.error,
@@ -187,6 +196,7 @@ def summary(report: Report) -> str:
     counts, latency = report.counts, report.latency
     parts = [f"{counts.captured} captured", f"{counts.emitted} emitted"]
     parts += stood_in(counts)
+    parts += [f"{number} {name}" for name, number in _crossed(counts).items() if number]
     parts += [f"{number} dropped ({reason})" for reason, number in counts.dropped.items()]
     if counts.failed:
         parts.append(f"{counts.failed} failed")
@@ -219,13 +229,24 @@ def _ladder(report: Report) -> list[str]:
     return [f"made at {rungs}", changes, *plans]
 
 
+def _crossed(counts: Counts) -> dict[str, int]:
+    """Return what came from other hosts and went there; nothing where there are none."""
+    if not counts.received and not counts.sent:
+        return {}
+    return {"received": counts.received, "sent": counts.sent}
+
+
 def _triple(values: Percentiles) -> tuple[float | None, float | None, float | None]:
     return values.p50, values.p95, values.p99
 
 
-def _json(values: Percentiles, *, with_max: bool = False) -> dict[str, float | None]:
+def _times(values: Percentiles, *, with_max: bool, with_totals: bool) -> dict[str, float | None]:
     result = {"p50": values.p50, "p95": values.p95, "p99": values.p99}
-    return {**result, "max": values.max} if with_max else result
+    if with_max:
+        result["max"] = values.max
+    if with_totals:
+        result |= {"p99.9": values.p999, "count": values.total_count, "sum": values.total_ms}
+    return result
 
 
 def ms(value: float | None) -> str:

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.cores import take_cores
+from lsd.pipeline.hosts import chosen_host
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.report import Report, render_table, summary
@@ -24,6 +25,7 @@ def run_pipeline(
     max_duration_s: float | None,
     as_json: bool,
     verbosity: int,
+    host: str | None = None,
 ) -> int:
     """Run a pipeline, and report on it at the end, also when it failed on the way.
 
@@ -35,6 +37,7 @@ def run_pipeline(
         max_duration_s: end after that long.
         as_json: the report goes to stdout as one line of JSON, the table to stderr.
         verbosity: -1 says only what went wrong, 0 the usual, 1 more.
+        host: which of the pipeline's hosts this is, if it has any.
 
     Returns:
         The exit code.
@@ -46,8 +49,13 @@ def run_pipeline(
         from lsd.pipeline.supervise import supervise
 
         return supervise(
-            config, max_frames=max_frames, max_duration_s=max_duration_s, as_json=as_json
+            config,
+            max_frames=max_frames,
+            max_duration_s=max_duration_s,
+            host=host,
+            as_json=as_json,
         )
+    chosen_host(config, host)  # that there is none
     take_cores(config)
     keep_freed_memory()
     runner = build_runner(config, max_frames=max_frames, max_duration_s=max_duration_s)

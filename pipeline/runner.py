@@ -229,6 +229,11 @@ class Runner:
         """End the capture; what is in flight still comes out, then files are closed."""
         self._session.stopping.set()
 
+    def withdraw(self) -> None:
+        """Leave the stream to a successor of this process; only where the source is elsewhere."""
+        self._session.part.withdraw()
+        self.stop()
+
     def kill(self) -> None:
         """End everything as soon as the stages return; what is in flight is lost."""
         self._session.kill()

@@ -6,12 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from lsd.pipeline.clock import Clock
 from lsd.pipeline.frame import Frame, FrameSpec, Picture, Size
 from lsd.pipeline.ladder import Rung
 from lsd.pipeline.params import Params, StageOptions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _always(frame: Frame, step_ns: int) -> bool:
@@ -180,6 +183,28 @@ class Planned(Protocol):
 
     def is_still(self, frame: Frame) -> bool:
         """Return whether it would make the same picture of this frame as of the last one."""
+
+
+State: TypeAlias = Mapping[str, "NDArray[Any]"]  # what a stage remembers, by name
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A stage that can go on, in another process, where it was in one that died."""
+
+    def state(self) -> State:
+        """Return what it remembers behind the last frame; {}: nothing.
+
+        The arrays are kept, and nobody writes to them any more. What has not changed since the
+        last frame is the same array again, so that it need not be copied once more.
+        """
+
+    def restore(self, state: State) -> None:
+        """Remember what a predecessor did; called once the stage is open.
+
+        Raises:
+            StageError: this is no state of such a stage, as it is configured.
+        """
 
 
 @runtime_checkable

@@ -10,13 +10,12 @@ from typing import Any
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.deploy import deploy
 from lsd.pipeline.deployment import Deployment
-from lsd.pipeline.lineage import Lineage
-from lsd.pipeline.merged import Told, merge
+from lsd.pipeline.merged import Crossed, Told, merge
+from lsd.pipeline.overseen import metrics_served
 from lsd.pipeline.report import Report, render_table
 from lsd.pipeline.run_directory import claim, name_for
 from lsd.pipeline.supervisor import Supervisor
 from lsd.pipeline.terminal import print_json, print_rows, rendered, say, tell
-from lsd.pipeline.wiring import LINEAGE
 from lsd.pipeline.worker_rows import worker_rows
 
 
@@ -25,6 +24,7 @@ def supervise(
     *,
     max_frames: int | None = None,
     max_duration_s: float | None = None,
+    host: str | None = None,
     as_json: bool = False,
 ) -> int:
     """Run `config` in its workers, and report on them at the end.
@@ -33,6 +33,7 @@ def supervise(
         config: a validated pipeline with `workers`, `instances` or both.
         max_frames: end after that many captured frames; the source's worker sees to it.
         max_duration_s: end after that long; likewise.
+        host: which of its hosts this is.
         as_json: the report goes to stdout as one line of JSON instead of a table.
 
     Returns:
@@ -44,7 +45,8 @@ def supervise(
     """
     arguments = [] if max_frames is None else ["--frames", str(max_frames)]
     arguments += [] if max_duration_s is None else ["--duration", f"{max_duration_s}s"]
-    return run_deployment(deploy(config, arguments=arguments), as_json=as_json)
+    deployment = deploy(config, arguments=arguments, host=host)
+    return run_deployment(deployment, as_json=as_json)
 
 
 def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
@@ -56,6 +58,7 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         supervisor = Supervisor(
             deployment.name, deployment.specs, deployment.policy, emit=say, directory=directory
         )
+        stack.enter_context(metrics_served(deployment, supervisor, say))
         code = supervisor.run()
     status = supervisor.status()
     reports = {name: merged_report(deployment, status, name) for name in deployment.instances}
@@ -87,18 +90,13 @@ def merged_report(
     Takes each worker's own report out of `status`, which is a supervisor's at its end. None where
     they have no pages: another program's workers, started by another's commands.
     """
-    specs = [spec for spec in deployment.specs if spec.instance == instance]
-    if not all(LINEAGE in spec.fds for spec in specs):
+    pages = deployment.pages(instance)
+    if pages is None:
         return None
-    lineages = [Lineage(spec.fds[LINEAGE]) for spec in specs]
+    specs = [spec for spec in deployment.specs if spec.instance == instance]
     workers = [status["workers"][spec.name] for spec in specs]
     told = [
         Told(each["stages"], each.pop("report"), each["restarts"], each["dropped_before"])
         for each in workers
     ]
-    return merge(
-        told,
-        captured=lineages[0].captured,
-        emitted=lineages[-1].emitted,
-        budget_ms=deployment.budgets_ms.get(instance),
-    )
+    return merge(told, Crossed.of(pages), budget_ms=deployment.budgets_ms.get(instance))

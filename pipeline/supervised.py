@@ -18,6 +18,7 @@ from lsd.pipeline.workers import SupervisionConfig
 _SIGNALS = {
     Action.DUMP: DUMP_SIGNAL, Action.TERM: signal.SIGTERM, Action.KILL: signal.SIGKILL
 }  # fmt: skip
+_TELLING = (State.READY, State.RUNNING, State.DEGRADED, State.ENDING)
 
 
 class Supervised:
@@ -43,7 +44,9 @@ class Supervised:
         self.spec = spec
         self.life = WorkerLife(policy, time.monotonic_ns())
         self.process: WorkerProcess | None = None
-        self.report: dict[str, Any] = {}
+        self.report: dict[str, Any] = {}  # of its end
+        self.latest: dict[str, Any] = {}  # of this process so far, as it told when last asked
+        self.told_ns = 0  # when that was
         self.is_away = False
         self.post_mortem: PostMortem | None = None
         self.malformed = 0
@@ -81,6 +84,16 @@ class Supervised:
         if self.process is not None:
             self.process.send(kind, worker=worker)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it could tell how its run goes."""
+        return self.process is not None and self.life.state in _TELLING
+
+    def ask(self) -> None:
+        """Have it tell how its run goes, if it can; then it is `latest`."""
+        if self.process is not None and self.is_there:
+            self.process.send("tell")
+
     def exited(self) -> None:
         """The process has ended: hear its last words, collect it, and decide what comes next."""
         process = self.process
@@ -91,7 +104,7 @@ class Supervised:
         for output in process.outputs:
             self.forward(output.drain())
         process.close()
-        self.process = None
+        self.process, self.latest = None, {}
         was_stopping = self.life.state is State.ENDING
         actions = self.life.exited(time.monotonic_ns(), how)
         if not self.report:
@@ -146,7 +159,8 @@ class Supervised:
 
     def _spawn(self) -> None:
         now_ns = time.monotonic_ns()
-        self._spawned_ns, self._beat_ns, self._status, self.report = now_ns, 0, {}, {}
+        self._spawned_ns, self._beat_ns, self._status = now_ns, 0, {}
+        self.report, self.latest = {}, {}
         try:
             self.process = WorkerProcess(self.spec)
         except OSError as error:
@@ -173,6 +187,8 @@ class Supervised:
             )
             if was_degraded and self.life.state is State.RUNNING:
                 self._emit(f"{self.spec.name}: running again")
+        elif message.kind == "report":
+            self.latest, self.told_ns = message.body.get("report", {}), now_ns
         elif message.kind == "ended":
             self.report = message.body.get("report", {})
             self.life.ended(now_ns)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from lsd.pipeline.inquiry import Inquiry
 from lsd.pipeline.instance import Instance
 from lsd.pipeline.order_socket import OrderServer
 from lsd.pipeline.run_directory import RunDirectory
@@ -56,6 +57,7 @@ class Supervisor:
         self._directory = directory
         self._on_settled: Callable[[bool], None] | None = on_settled
         self._selector = selectors.DefaultSelector()
+        self._inquiry = Inquiry(self._selector)
         self._started_ns = time.monotonic_ns()
         self._interrupts = 0
         self._is_stopping = self._was_interrupted = False
@@ -78,6 +80,7 @@ class Supervisor:
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
+            stack.callback(self._inquiry.close)
             stack.enter_context(self._signals())
             if self._directory is not None:
                 server = StatusServer(self._directory.status_socket, self._selector, self.status)
@@ -99,6 +102,10 @@ class Supervisor:
         for instance in self.instances.values():
             instance.stop()
 
+    def ask(self, workers: Sequence[Supervised], patience_s: float) -> None:
+        """Have workers tell how they go, and wait for it, in another thread than the loop's."""
+        self._inquiry.ask(workers, patience_s)
+
     def status(self) -> dict[str, Any]:
         """Return how the run is going, as plain JSON."""
         named = {name: each.to_json() for name, each in self.instances.items() if name}
@@ -116,6 +123,7 @@ class Supervisor:
         for instance in self.instances.values():
             instance.tick()
         self._settle()
+        self._inquiry.look()
         if all(instance.is_over for instance in self.instances.values()):
             return True
         for key, _ in self._selector.select(self._wait_s()):

@@ -15,25 +15,24 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.control import Control
 from lsd.pipeline.control_messages import DROPPED
-from lsd.pipeline.errors import ConfigError, LsdError
+from lsd.pipeline.errors import ConfigError, GraphError, LsdError
+from lsd.pipeline.lineage import LINEAGE
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
 from lsd.pipeline.unattended import Unattended
-from lsd.pipeline.wiring import CHECKPOINT, LINEAGE, PAST, RETURNING, RING
+from lsd.pipeline.wiring import CHECKPOINT, PAST, RETURNING, RING
 
 if TYPE_CHECKING:
     from lsd.pipeline.config import PipelineConfig
-    from lsd.pipeline.crossing import Arriving, Leaving, Told
+    from lsd.pipeline.crossing import Told
     from lsd.pipeline.graph import Graph
     from lsd.pipeline.links.ring import Ring
-    from lsd.pipeline.links.snapshots import Snapshots
     from lsd.pipeline.part import Part
     from lsd.pipeline.placement import Placement
     from lsd.pipeline.runner import Runner, Status
@@ -52,6 +51,9 @@ class Arguments:
         instance: which copy of the pipeline it belongs to; None: there is but one.
         control: the descriptor of the control socket; None: another launcher has started it.
         fds: what else was handed down: "in.memory" and its like, "checkpoint", "lineage".
+        wires: "in" and "out", where they lead to other hosts -> the endpoint.
+        keys: the file with the keys of those links.
+        is_source_elsewhere: the source is on another host: a stop makes room for a successor.
         max_frames, max_duration_s: when the source ends the run.
     """
 
@@ -60,6 +62,9 @@ class Arguments:
     instance: str | None
     control: int | None
     fds: Mapping[str, int]
+    wires: Mapping[str, str]
+    keys: str | None
+    is_source_elsewhere: bool
     max_frames: int | None
     max_duration_s: float | None
 
@@ -95,31 +100,34 @@ def main(
     def stop() -> None:
         is_stopped.set()
         for each in runner:
-            each.stop()
+            each.withdraw() if given.is_source_elsewhere else each.stop()
 
     def kill() -> None:
         for each in runner:
             each.kill()
 
+    def tell() -> dict[str, Any]:
+        return _report(runner[0]) if runner else {}
+
     control: Control | Unattended
     if given.control is not None:
-        control = Control.join(given.title, given.control, stop)
+        control = Control.join(given.title, given.control, stop, on_tell=tell)
     else:
         control = Unattended(given.title, stop, kill)
     try:
         with ExitStack() as closing:
             runner.append(_runner(given, closing))
             if is_stopped.is_set():  # it may have come before there was a runner
-                runner[0].stop()
+                stop()
             _run(runner[0], control)
             # Only now: whoever leaves a link in order says that no frame is missing.
             closing.pop_all().close()
         on_end(runner[0])
-        control.ended(_report(runner[0]))
+        control.ended({**_report(runner[0]), "messages": list(runner[0].status().messages)})
     except LsdError as error:
         control.failed(str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+        return EXIT_USAGE if isinstance(error, ConfigError | GraphError) else EXIT_FAILED
     return 0
 
 
@@ -130,6 +138,9 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
     parser.add_argument("--instance")
     parser.add_argument("--control-fd", type=int)
     parser.add_argument("--fd", action="append", default=[], metavar="NAME=N")
+    parser.add_argument("--wire", action="append", default=[], metavar="END=ENDPOINT")
+    parser.add_argument("--keys", metavar="FILE")
+    parser.add_argument("--source-elsewhere", action="store_true")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--duration", type=lambda text: float(text.removesuffix("s")))
     found = parser.parse_args(argv)
@@ -140,6 +151,9 @@ def _parsed(argv: Sequence[str] | None) -> Arguments:
         instance=found.instance,
         control=found.control_fd,
         fds={name: int(number) for name, number in fds.items()},
+        wires=dict(text.split("=", 1) for text in found.wire),
+        keys=found.keys,
+        is_source_elsewhere=found.source_elsewhere,
         max_frames=found.frames,
         max_duration_s=found.duration,
     )
@@ -189,36 +203,36 @@ def _part(
 ) -> Part:
     """Open the worker's ends of its links; `closing` leaves them in order."""
     from lsd.pipeline.checkpoint import Checkpoint
-    from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
+    from lsd.pipeline.crossing import FlightCodec
     from lsd.pipeline.lineage import Lineage
-    from lsd.pipeline.links.ring_reader import RingReader
-    from lsd.pipeline.links.ring_writer import RingWriter
     from lsd.pipeline.links.snapshots import Snapshots
     from lsd.pipeline.part import Part
+    from lsd.pipeline.worker_links import WorkerLinks
 
     snapshots = Snapshots(config.stages)
     stages = placement.workers[given.name]
-    incoming = outgoing = checkpoint = lineage = past = None
-    named = {stage.name: stage for stage in graph.stages}
-    ring = given.ring("in")
-    if ring is not None:
-        codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
-        attach = partial(RingReader, ring, config.name, codec)
-        incoming = Arriving(attach, told, reports_loss=placement.reports_loss(given.name))
-        closing.callback(incoming.leave)
-    ring = given.ring("out")
-    if ring is not None:
-        codec = FlightCodec(config.name, named[stages[-1]].returns, snapshots)
-        outgoing = Leaving(RingWriter(ring, config.name, codec), told)
-        closing.callback(outgoing.leave)
-    if CHECKPOINT in given.fds:
-        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots)
-    if PAST in given.fds:
-        past = Checkpoint(given.fds[PAST], config.size, snapshots)
+    checkpoint = lineage = past = None
     if LINEAGE in given.fds:
         lineage = Lineage(given.fds[LINEAGE])
         lineage.born()
-    returning, returns = _recurrence_ends(given, config, graph, placement, snapshots, closing, told)
+    named = {stage.name: stage for stage in graph.stages}
+    links = WorkerLinks(config, placement, given.name, given.keys, lineage, told)
+    codec = FlightCodec(config.name, named[stages[0]].accepts, snapshots)
+    incoming = links.arriving(codec, given.ring("in"), given.wires.get("in"))
+    codec = FlightCodec(config.name, named[stages[-1]].returns, snapshots)
+    outgoing = links.leaving(codec, given.ring("out"), given.wires.get("out"))
+    feedback = config.feedback
+    back = named[feedback.source].returns if feedback is not None else named[stages[-1]].returns
+    codec = FlightCodec(config.name, back, snapshots)
+    returning = links.returning(codec, given.ring(RETURNING))
+    returns = links.returns(codec, given.ring)
+    for end in (incoming, outgoing, returning, *returns):
+        if end is not None:
+            closing.callback(end.leave)
+    if CHECKPOINT in given.fds:
+        checkpoint = Checkpoint(given.fds[CHECKPOINT], config.size, snapshots, told)
+    if PAST in given.fds:
+        past = Checkpoint(given.fds[PAST], config.size, snapshots)
     return Part(
         stages=frozenset(stages),
         incoming=incoming,
@@ -230,36 +244,6 @@ def _part(
         returns=returns,
         relays=placement.relays(given.name),
     )
-
-
-def _recurrence_ends(
-    given: Arguments,
-    config: PipelineConfig,
-    graph: Graph,
-    placement: Placement,
-    snapshots: Snapshots,
-    closing: ExitStack,
-    told: Told,
-) -> tuple[Arriving | None, tuple[Leaving, ...]]:
-    """Open the ends of the rings by which a recurrence comes back from another worker."""
-    from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
-    from lsd.pipeline.links.ring_reader import RingReader
-    from lsd.pipeline.links.ring_writer import RingWriter
-
-    returning, returns = None, []
-    for edge in {edge.name: edge for edge in placement.delays if edge.is_remote}.values():
-        spec = next(stage.returns for stage in graph.stages if stage.name == edge.source)
-        codec = FlightCodec(config.name, spec, snapshots)
-        ring = given.ring(RETURNING) if edge.target_worker == given.name else None
-        if ring is not None:
-            attach = partial(RingReader, ring, config.name, codec)
-            returning = Arriving(attach, told, reports_loss=True)
-            closing.callback(returning.leave)
-        ring = given.ring(edge.name)
-        if ring is not None:
-            returns.append(Leaving(RingWriter(ring, config.name, codec), told))
-            closing.callback(returns[-1].leave)
-    return returning, tuple(returns)
 
 
 def _renamed(config: PipelineConfig, stages: Sequence[str], incarnation: int) -> PipelineConfig:
@@ -325,11 +309,7 @@ def _status(runner: Runner, status: Status) -> dict[str, str | int | float | boo
 
 def _report(runner: Runner) -> dict[str, Any]:
     report = runner.report()
-    return {
-        **report.to_json(),
-        "on_time": report.counts.on_time,
-        "messages": list(runner.status().messages),
-    }
+    return {**report.to_json(with_totals=True), "on_time": report.counts.on_time}
 
 
 if __name__ == "__main__":

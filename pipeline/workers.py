@@ -21,6 +21,9 @@ class WorkerConfig(Strict):
     stages: list[StageName] = Field(
         min_length=1, max_length=32, description="The stages that it runs, neighbours, in order"
     )
+    host: StageName | None = Field(
+        None, description="One of the pipeline's `hosts`; needed where there are any"
+    )
     device: str | None = Field(
         None,
         pattern=r"^(auto|cpu|cuda:\d{1,2})$",
@@ -42,6 +45,11 @@ class WorkerConfig(Strict):
         "default: as measured on the CPU of docs/operations.md. Decides whether a recurrence "
         "across workers can make the rate",
     )
+
+    @property
+    def about(self) -> str:
+        """Where it runs, and on what, for a drawing."""
+        return ", ".join(filter(None, (self.host, self.device)))
 
 
 class SupervisionConfig(Strict):

@@ -19,7 +19,7 @@ from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec, Picture, Size
 from lsd.pipeline.ladder import Rung
 from lsd.pipeline.params import StageOptions, live_field, restart_field
-from lsd.pipeline.stage import Context, Ways
+from lsd.pipeline.stage import Context, State, Ways
 from lsd.stages.models import engines, styles
 from lsd.stages.models.captured import CapturedDenoiser
 from lsd.stages.models.conditioning import STYLE_SIZE, has_texture, image_palette, style_vector
@@ -97,6 +97,8 @@ class Diffusion:
         self.name = name
         self._given, self._denoiser = denoiser, denoiser
         self._field: TextureField | None = None
+        self._seq: int | None = None  # of the frame that the texture lies under
+        self._resumes = False  # the next frame is the first behind a predecessor's
         self._place: Host | OnCard = Host()
         self._smaller: dict[Size, Denoiser] = {}  # the networks of the ladder's other sizes
         self._ladder: tuple[Rung, ...] = ()  # without the reuse
@@ -175,9 +177,26 @@ class Diffusion:
             data, rung = self._sampled(frame, given["field"], given["style"], options.steps)
             return self._place.made(replace(frame, rung=rung), data)
 
+    def state(self) -> State:
+        """Return where the texture is, and behind which frame."""
+        if self._field is None or self._seq is None:
+            return {}
+        return {**self._field.state(), "seq": np.array(self._seq)}
+
+    def restore(self, state: State) -> None:
+        """Go on with the texture of a predecessor."""
+        field = {name: array for name, array in state.items() if name != "seq"}
+        if "seq" not in state:
+            raise StageError("it does not say behind which frame it was")
+        try:
+            self._field = TextureField.restored(field, *self._size)
+        except ValueError as error:
+            raise StageError(str(error)) from error
+        self._seed, self._seq, self._resumes = self._field.seed, int(state["seq"]), True
+
     def reset(self) -> None:
         """Take the next frame for the first."""
-        self._field = None
+        self._field, self._seq, self._resumes = None, None, False
         self._stillness.reset()
 
     def close(self) -> None:
@@ -283,8 +302,11 @@ class Diffusion:
         if self._field is None or self._field.seed != seed:
             self._field, self._seed = TextureField(seed, *self._size), seed
         else:
+            if self._resumes and self._seq is not None:
+                self._field.skip(max(0, frame.seq - self._seq - 1))
             motion = None if rests or frame.motion is None else frame.motion[0].numpy()
             self._field.advance(motion)
+        self._seq, self._resumes = frame.seq, False
         planes = resting_planes(seed, *self._size) if rests else self._field.planes()
         return torch.from_numpy(planes)[None]
 

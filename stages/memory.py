@@ -14,10 +14,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from lsd.kernels import ops
+from lsd.pipeline.errors import StageError
 from lsd.pipeline.frame import TENSOR, Frame, FrameFlag, FrameSpec
 from lsd.pipeline.params import StageOptions, live_field
-from lsd.pipeline.stage import Context
+from lsd.pipeline.stage import Context, State
 from lsd.stages import guards
 from lsd.stages.place import Host, OnCard, place_of
 
@@ -89,6 +92,17 @@ class Memory:
         place, self._place = self._place, Host()
         for code in place.close():
             self._count(code)
+
+    def state(self) -> State:
+        """Return for how many frames a new style may still jump."""
+        return {"unsettled": np.array(self._unsettled, np.int64)}
+
+    def restore(self, state: State) -> None:
+        """Let it go on to settle."""
+        frames = int(state["unsettled"]) if state.keys() == {"unsettled"} else -1
+        if not 0 <= frames <= _SETTLES:
+            raise StageError(f"expected unsettled frames, 0 to {_SETTLES}")
+        self._unsettled = frames
 
     def reset(self) -> None:
         """Take the picture for settled; what a card has still to tell is of no account."""

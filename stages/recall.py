@@ -27,9 +27,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lsd.pipeline.errors import StageError
 from lsd.pipeline.frame import PIXELS, Flow, Frame, FrameSpec
 from lsd.pipeline.params import Params, StageOptions, live_field, restart_field
-from lsd.pipeline.stage import Context
+from lsd.pipeline.stage import Context, State
 from lsd.stages import exposure
 from lsd.stages.diffusion import DiffusionOptions
 from lsd.stages.models.bank import MemoryBank
@@ -112,6 +113,38 @@ class Recall:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    def state(self) -> State:
+        """Return the bank, the last picture, and what is held."""
+        known: dict[str, Array] = {
+            "held": np.asarray(self._held, np.float32),
+            "since_learned": np.array(self._since_learned),
+            "pts_ns": np.array(self._pts_ns),
+        }
+        if self._unsettled_s is not None:
+            known["unsettled_s"] = np.array(self._unsettled_s)
+        if self._last is not None:
+            known["last"] = self._last
+        return {**known, **self._bank.state()}
+
+    def restore(self, state: State) -> None:
+        """Know the scenes of a predecessor, and hold what it held."""
+        sizes = {"held": (3,), "last": (exposure.CELLS, exposure.CELLS, 3)}
+        for name, shape in sizes.items():
+            found = state.get(name, np.zeros(shape, np.float32))
+            is_such = found.dtype == np.float32 and found.shape == shape
+            if not is_such or not np.isfinite(found).all():
+                raise StageError(f"its {name} is {found.dtype} {found.shape}, or not finite")
+        if not {"held", "since_learned", "pts_ns"} <= state.keys():
+            raise StageError("there is nothing of what is held")
+        try:
+            self._bank.restore(state)
+        except ValueError as error:
+            raise StageError(str(error)) from error
+        self._held, self._last = state["held"], state.get("last")
+        self._since_learned, self._pts_ns = int(state["since_learned"]), int(state["pts_ns"])
+        unsettled = state.get("unsettled_s")
+        self._unsettled_s = None if unsettled is None else float(unsettled)
 
     def reset(self) -> None:
         """Forget every scene; the next picture is taken as it is."""

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from lsd.pipeline.control import Control
 
+REPORT = {"frames": {"repeated": 2}}  # told when asked
+
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
@@ -52,7 +54,7 @@ def main() -> int:
         if event == "ended" and told.follows == worker:
             stopping.set()
 
-    control = Control.join(told.name, told.control_fd, on_stop, on_peer)
+    control = Control.join(told.name, told.control_fd, on_stop, on_peer, lambda: REPORT)
     if "LIVESD_TRIAL" in os.environ:
         print(f"trial {os.environ['LIVESD_TRIAL']}", flush=True)
     misbehaves = told.once is None or not told.once.exists()
@@ -99,7 +101,7 @@ def work(
         frames += not is_still
         status = {"frames": frames, "fps": 25.0, "rung": "full", "dropped_late": 3}
         control.beat({**status, "waiting": told.waits})
-    control.ended({"frames": frames})
+    control.ended({"seen": frames})
     return 0
 
 

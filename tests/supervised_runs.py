@@ -28,8 +28,10 @@ def policy(**values: Any) -> SupervisionConfig:
     return SupervisionConfig.model_validate(quick | values)
 
 
-def deployment(*specs: WorkerSpec, name: str = "trial", **values: Any) -> Deployment:
-    return Deployment(name, specs, policy(**values))
+def deployment(
+    *specs: WorkerSpec, name: str = "trial", metrics: Any = None, **values: Any
+) -> Deployment:
+    return Deployment(name, specs, policy(**values), metrics=metrics or {})
 
 
 _FOREGROUND = (

@@ -17,8 +17,9 @@ from fakes import CollectingSink, FakeCompute, FakeSource
 from typer.testing import CliRunner
 
 from lsd.pipeline import extensions, registry, watch
-from lsd.pipeline.cli import app, seconds
+from lsd.pipeline.cli import app
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
+from lsd.pipeline.overrides import seconds
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.progress import Progress, status_line
 from lsd.pipeline.runner import Runner, Status

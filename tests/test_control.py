@@ -75,6 +75,17 @@ def test_stop_and_peers_reach_the_worker(ends):
     assert events == [("style", "lost"), ("style", "back"), ("eye", "ended")]
 
 
+def test_who_is_asked_tells_how_it_goes_and_one_answer_too_large_is_not_the_last(ends):
+    ours, theirs = ends
+    answers = iter([{"fps": 25.0}, {"engine": "x" * MAX_BYTES}, {"fps": 24.0}])
+    control = Control(theirs, lambda: None, on_tell=lambda: next(answers))
+    for _ in range(3):
+        ours.send(encode("tell", {}))
+    assert told(ours) == ("report", {"report": {"fps": 25.0}})
+    assert told(ours) == ("report", {"report": {"fps": 24.0}})
+    assert control.unsent == 1
+
+
 def test_a_supervisor_that_is_gone_stops_the_worker(ends):
     ours, theirs = ends
     stopped = threading.Event()

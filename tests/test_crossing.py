@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from lsd.pipeline.crossing import Arriving, Leaving
+from lsd.pipeline.crossing import Arriving, Company, Leaving
 from lsd.pipeline.errors import LinkClosed, PeerLost
+from lsd.pipeline.session import Gone
 
 
 class Scripted:
@@ -33,6 +34,15 @@ class Scripted:
 
     def close(self):
         self.is_left = True
+
+
+class Wire(Scripted):
+    """A link to another host: a successor may go on with it."""
+
+    is_withdrawn = False
+
+    def withdraw(self):
+        self.is_withdrawn = True
 
 
 def test_a_death_is_told_and_the_successors_frames_come():
@@ -98,3 +108,71 @@ def test_leaving_in_order_is_said_to_the_link():
     arriving.leave()
     leaving.leave()
     assert link.is_left
+
+
+def test_frames_are_counted_as_they_cross():
+    came, went = [], []
+    arriving = Arriving(lambda: Wire("one", "two"), print, "camera", lambda: came.append(1))
+    leaving = Leaving(Wire(None, "lost"), print, "screen", lambda: went.append(1))
+    arriving.get(), arriving.get()
+    assert (leaving.put("one"), leaving.put("two")) == (None, "lost")
+    assert Leaving(Wire(None), print, "screen", lambda: went.append(1)).put(Gone(3)) is None
+    assert Arriving(lambda: Wire(Gone(3)), print, "camera", lambda: came.append(1)).get() == Gone(3)
+    assert (len(came), len(went)) == (2, 1), "neither what was lost nor what is gone has crossed"
+
+
+def test_who_withdraws_takes_nothing_more_and_leaves_the_stream_to_a_successor():
+    wire = Wire("frame")
+    arriving, leaving = Arriving(lambda: wire, print, "camera"), Leaving(Wire(), print, "screen")
+    arriving.get()
+    arriving.withdraw()
+    with pytest.raises(LinkClosed):
+        arriving.get()
+    arriving.leave()
+    assert (wire.is_withdrawn, wire.is_left) == (True, False)
+    leaving.withdraw()
+    leaving.leave()
+    assert (leaving._link.is_withdrawn, leaving._link.is_left) == (True, False)
+
+
+def test_who_withdraws_takes_what_a_worker_of_its_own_host_still_has():
+    ring = Scripted("frame", LinkClosed("over"))
+    arriving = Arriving(lambda: ring, print)
+    arriving.withdraw()
+    assert arriving.get() == "frame"
+    with pytest.raises(LinkClosed, match="over"):
+        arriving.get()
+    arriving.leave()
+    assert ring.is_left
+
+
+def test_waiting_for_another_host_is_told_now_and_then_and_its_end_once():
+    told, clock = [], iter(range(0, 200, 5))
+    company = Company("worker camera (tcp://10.0.0.1:7700)", told.append, lambda: next(clock))
+    link = Wire()
+    for _ in range(16):  # 0 to 75 s
+        company.look(link)
+    waits = [text for text in told if "waits for worker camera (tcp://10.0.0.1:7700) for" in text]
+    assert [text.partition(" for ")[2].partition(" for ")[2][:4] for text in waits] == [
+        "10 s",
+        "70 s",
+    ]
+    assert "same keys" in waits[0]
+    link.age_s = 0.1
+    company.look(link)
+    company.look(link)
+    assert told[2:] == ["worker camera (tcp://10.0.0.1:7700) is there (again)"]
+
+
+def test_who_is_there_in_time_is_not_told_of_and_on_this_host_nobody_is():
+    told, clock = [], iter(range(0, 200, 5))
+    company, link = Company("camera", told.append, lambda: next(clock)), Wire()
+    company.look(link)
+    link.age_s = 0.0
+    company.look(link)
+    link.age_s = None
+    company.look(link)
+    ours = Company(None, told.append, lambda: next(clock))
+    for _ in range(10):
+        ours.look(Wire())
+    assert told == []

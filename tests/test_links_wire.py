@@ -281,6 +281,62 @@ def test_killed_receivers_successor_goes_on():
     sender.close()
 
 
+def test_a_receiver_that_withdraws_leaves_what_it_has_not_taken_to_its_successor():
+    sender = sending(policy="block", capacity=4)
+    first = receiving(sender.endpoint, policy="block")
+    for number in range(3):
+        sender.put(parcel(number))
+    assert number_of(first.get(20)) == 0
+    first.withdraw()
+    successor = receiving(sender.endpoint, policy="block")
+    assert [number_of(successor.get(20)) for _ in range(2)] in ([0, 1], [1, 2])
+    assert not sender._outgoing.receiver_closed
+    successor.close()
+    sender.close()
+
+
+def test_a_sender_that_withdraws_ends_the_stream_for_nobody():
+    receiver = receiving(LOCAL, bind=True, policy="block")
+    for numbers in ([0, 1], [2, 3]):
+        sender = sending(receiver.endpoint, bind=False, policy="block", capacity=4)
+        for number in numbers:
+            sender.put(parcel(number))
+        leaving = threading.Thread(target=sender.withdraw)
+        leaving.start()
+        taken = []
+        while len(taken) < 2:
+            with suppress(PeerLost):  # told of the one before
+                taken.append(number_of(receiver.get(20)))
+        leaving.join(30)
+        assert taken == numbers
+        assert sender.stats().lost == 0
+    receiver.close()
+
+
+class FullUntilWaitedFor(zmq.Socket):
+    """A socket whose one place is taken until somebody waits for it, as where ZeroMQ is slow."""
+
+    has_room = False
+
+    def poll(self, *args):
+        self.has_room = True
+        return super().poll(*args)
+
+    def send_multipart(self, *args, **others):
+        if not self.has_room:
+            raise zmq.Again
+        super().send_multipart(*args, **others)
+
+
+def test_sender_hears_that_its_receiver_closed_even_when_there_was_no_room_to_say_so():
+    with wire("block", capacity=2) as both:
+        both.sender.put(parcel(0))
+        both.receiver.get(20)
+        both.receiver._socket = FullUntilWaitedFor.shadow(both.receiver._socket)
+        both.receiver.close()
+        until(lambda: both.sender._outgoing.receiver_closed)
+
+
 def test_killed_senders_successor_goes_on(monkeypatch):
     monkeypatch.setattr(wire_end, "SILENCE_S", 0.5)
     receiver = receiving(LOCAL, bind=True)

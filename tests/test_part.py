@@ -143,7 +143,7 @@ def test_the_last_picture_is_there_for_the_next_process(kept):
     first = opened()
     for seq in range(5):
         first.save(frame(params, seq), epoch=3)
-    found, epoch = opened().load()
+    found, epoch, _ = opened().load()
     assert (found.seq, epoch) == (4, 3)
     assert torch.equal(found.data, torch.full((1, 3, 64, 64), 0.04))
     assert torch.equal(found.source, torch.full((1, 64, 64, 3), 4, dtype=torch.uint8))
@@ -282,3 +282,24 @@ def test_the_wait_for_the_next_process_is_none_of_the_runs_time(tmp_path):
     runner.start()
     assert runner.wait(60)
     assert runner.report().counts.captured == FRAMES
+
+
+def test_a_successor_of_the_source_has_what_is_left_of_the_runs_time(tmp_path):
+    clock, lineage = ManualClock(), Lineage(memory.create("lineage", BYTES))
+    config = configured(tmp_path, live="true")
+
+    def captured_by_next():
+        lineage.born()
+        out = Handed()
+        part = Part(frozenset(["capture"]), None, out, lineage=lineage)
+        runner = build_runner(config, part=part, clock=clock, max_duration_s=10.0)
+        runner.start()
+        assert runner.wait(60)
+        return runner.report().counts.captured
+
+    clock.advance(1_000_000_000)
+    assert captured_by_next() == FRAMES
+    clock.advance(9_000_000_000)
+    assert captured_by_next() == FRAMES, "a source begins when its first frame is asked for"
+    clock.advance(2_000_000_000)
+    assert captured_by_next() == 0

@@ -217,7 +217,7 @@ def test_each_worker_that_is_given_the_past_has_a_ring_and_the_checkpoint_to_rea
             fds["d"][f"previous-{name}.{part}"] for part in parts
         ]
         assert fds[name]["past"] == fds["d"]["checkpoint"]
-        assert "checkpoint" not in fds[name]
+        assert fds[name]["checkpoint"] != fds[name]["past"], "what its own stages remember"
         shape = Table(memory.mapped(fds[name]["previous.memory"], PAGE, writable=True)).shape
         assert (shape.policy, shape.capacity) == ("drop_oldest", 3)
     for name in ("a", "d", "e"):

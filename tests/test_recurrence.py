@@ -10,9 +10,10 @@ from functools import partial
 import pytest
 import torch
 from fakes import FakeOptions
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from lsd.pipeline.checkpoint import Kept
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
 from lsd.pipeline.errors import LinkClosed, PeerLost, StageError
@@ -366,21 +367,16 @@ def test_what_other_processes_make_of_a_frame_is_a_part_of_its_cost(monkeypatch)
     assert budget.log == [(0, 7), (1, 7), "abandoned", "abandoned"]
 
 
-class Kept:
-    """A checkpoint with one picture."""
+class Checkpoint:
+    """With one picture."""
 
     def load(self):
-        return Snapshot(frame(7), 1)
-
-
-class Snapshot:
-    def __init__(self, kept, epoch):
-        self.frame, self.epoch = kept, epoch
+        return Kept(frame(7), 1)
 
 
 def test_a_successor_is_given_the_last_good_picture_that_another_process_has_kept():
     _, part = entry([], [Gone(7, ages=False), made(8)], arriving(8, 9))
-    part = replace(part, past=Kept())
+    part = replace(part, past=Checkpoint())
     runner = finish(runner_of({}, 1, part=part))
     assert [each.seq for each in runner.stage("paint").previous] == [7, 8]
     assert not any(item.frame.flags for item in part.outgoing.items)
@@ -570,6 +566,8 @@ EVENTS = st.sampled_from(
 @example({4: ("mend", CUT)}, 2, cut_at(1, 2, 3, 4), EDGES[0])
 @example(dict.fromkeys((3, 4, 5), ("blend", "fail")), 1, cut_at(1, 2, 4), EDGES[0])
 def test_parts_make_what_one_process_makes_whatever_becomes_of_the_frames(script, delay, cut, edge):
+    # One process does not look for a cut in a frame that lies behind another one already.
+    assume(delay == 1 or len(script) == 1 or all(what != CUT for _, what in script.values()))
     whole = finish(runner_of(script, delay, *edge))
     parts = split(script, delay, cut, *edge)
     assert parts[-1].stage("output").shown == whole.stage("output").shown

@@ -10,7 +10,7 @@ from lsd.pipeline.config import load_config
 from lsd.pipeline.errors import ConfigError, GraphError, SinkError
 from lsd.pipeline.frame import Frame
 from lsd.pipeline.launch import build_runner
-from lsd.pipeline.loops import OutputLoop
+from lsd.pipeline.output_loop import OutputLoop
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.params import Params
 from lsd.pipeline.session import Flight

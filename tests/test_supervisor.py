@@ -40,7 +40,7 @@ def test_a_run_whose_workers_end_exits_0_and_reports_them():
     assert code == 0, told
     assert [each["state"] for each in workers.values()] == ["ended", "ended"]
     assert [each["restarts"] for each in workers.values()] == [0, 0]
-    assert workers["eye"]["report"] == {"frames": 5}
+    assert workers["eye"]["report"] == {"seen": 5}
     assert workers["eye"]["pid"] is None
     assert "died" not in told
 
@@ -103,7 +103,7 @@ def test_an_instance_that_fails_for_good_does_not_take_the_others_with_it(tmp_pa
     (tmp_path / "go").touch()
     code, workers, told = finished(process)
     assert code == 1, "someone should look at it"
-    assert workers["two/style"]["report"]["frames"] > 0
+    assert workers["two/style"]["report"]["seen"] > 0
     assert workers["two/hand"]["state"] == "ended"
     assert workers["two/hand"]["instance"] == "two"
     assert "one/style has failed for good; ending instance one" in told
@@ -186,7 +186,7 @@ def test_the_first_signal_ends_the_run_in_order(number, expected):
     assert [each["state"] for each in workers.values()] == ["ended", "ended"]
     assert "[eye] got stop" in told
     assert "died" not in told
-    assert all(each["report"]["frames"] > 0 for each in workers.values())
+    assert all(each["report"]["seen"] > 0 for each in workers.values())
 
 
 def test_the_second_signal_does_not_wait_for_the_deaf():

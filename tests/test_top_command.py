@@ -358,3 +358,17 @@ def test_what_is_no_address_is_refused(text):
     with pytest.raises(ConfigError, match="expected a port, HOST:PORT or a URL"):
         address_of(text)
     assert top(text).exit_code == 2
+
+
+def test_workers_show_by_their_restarts_and_their_memory():
+    more = """# TYPE livesd_worker_restarts_total counter
+livesd_worker_restarts_total{worker="camera"} 0.0
+livesd_worker_restarts_total{worker="model"} 2.0
+# TYPE livesd_worker_memory_bytes gauge
+livesd_worker_memory_bytes{worker="camera"} 2e+08
+livesd_worker_memory_bytes{worker="model"} 3e+08
+"""
+    alone = glance_at(reading(run_text())).events
+    glance = glance_at(reading(run_text(more=more)))
+    assert glance.events == alone | {"model: restarts": 2}
+    assert glance.memory_mb == 550 + 500

@@ -235,7 +235,7 @@ def made_in_threads(config, folder):
         runners = []
         for name in config.workers:
             closing = stack.enter_context(ExitStack())
-            given = Arguments(name, str(file), None, None, fds[name], None, None)
+            given = Arguments(name, str(file), None, None, fds[name], {}, None, False, None, None)
             runners.append((_runner(given, closing), closing))
         for runner, _ in runners:
             runner.start()

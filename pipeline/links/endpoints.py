@@ -114,7 +114,8 @@ def require_safe(endpoint: str, keys: Keys | None) -> str:
     if keys is None and not _is_loopback(host):
         raise ConfigError(
             f"{endpoint}: others can reach this address, and the link has no keys; make some with "
-            "`livesd keys FILE`, and give both hosts that file"
+            "`livesd keys FILE`, give both hosts that file, and name it in the pipeline: "
+            "`wire: {keys: FILE}`"
         )
     return f"tcp://{host}:{port}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from lsd.pipeline.link import LinkStats
 
@@ -54,6 +54,13 @@ class Receiver(Protocol[Out]):
 
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""
+
+
+@runtime_checkable
+class Withdrawing(Protocol):
+    """An end that can be left so that who comes to it next goes on with the stream."""
+
+    def withdraw(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

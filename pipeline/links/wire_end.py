@@ -19,7 +19,7 @@ from lsd.pipeline.links.envelope import Envelope
 BEAT_S = 0.1  # between two signs of life
 SILENCE_S = 2.0  # after which who was there counts as dead
 _BEAT_MS = int(BEAT_S * 1000)
-_CLOSE_MS = 500  # for the last acknowledgement to leave
+CLOSE_MS = 500  # for the last acknowledgement to leave
 _HANDSHAKE_BYTES = 2048  # CURVE's own messages count as well
 
 _ZAP = "inproc://zeromq.zap.01"
@@ -104,7 +104,7 @@ class WireEnd(ABC):
         except Exception as error:  # told to who puts or gets; nobody else would see it
             self._failure = error
         finally:
-            self._socket.close(linger=_CLOSE_MS)
+            self._socket.close(linger=CLOSE_MS)
             if self._zap is not None:
                 self._zap.close(linger=0)
 
@@ -116,8 +116,10 @@ class WireEnd(ABC):
                 return
             self._receive(parts)
 
-    def _send(self, envelope: Envelope, *parts: Any) -> bool:
-        """Send a message if there is room for one now."""
+    def _send(self, envelope: Envelope, *parts: Any, within_ms: int = 0) -> bool:
+        """Send a message if there is room for one now, or within that time."""
+        if within_ms and not self._socket.poll(within_ms, zmq.POLLOUT):
+            return False
         try:
             self._socket.send_multipart(
                 [envelope.encode(), *parts], zmq.NOBLOCK, copy=False, track=False

@@ -19,7 +19,7 @@ from lsd.pipeline.links.ends import EdgeStats
 from lsd.pipeline.links.envelope import Envelope, Kind
 from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
 from lsd.pipeline.links.parcel import Array, Codec, Parcel
-from lsd.pipeline.links.wire_end import BEAT_S, WireEnd
+from lsd.pipeline.links.wire_end import BEAT_S, CLOSE_MS, WireEnd
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class WireReceiver(WireEnd, Generic[T]):
         self._rejected: Counter[str] = Counter()
         self._beat_s = 0.0
         self._is_status_due = False
-        self._is_closed = False
+        self._is_closed = self._is_withdrawn = False
         self._thread.start()
 
     def get(self, timeout_s: float | None = None) -> T:
@@ -88,6 +88,15 @@ class WireReceiver(WireEnd, Generic[T]):
         self._is_closed = True
         self._link.close()
         self._end()
+
+    def withdraw(self) -> None:
+        """Leave so that a successor gets what was not taken here, and all that follows."""
+        if self._is_closed:
+            return
+        # First of all: what is taken in from here on would be nobody's.
+        self._is_withdrawn = self._is_closed = True
+        self._end()
+        self._link.close()
 
     def stats(self) -> EdgeStats:
         """Return the counts of what has come here."""
@@ -117,11 +126,13 @@ class WireReceiver(WireEnd, Generic[T]):
     def _finish(self) -> None:
         if self._incoming.is_known:
             with suppress(zmq.ZMQError):
-                self._send(self._status())
+                # One that finds no room is not sent again, and the sender would wait for more.
+                self._send(self._status(), within_ms=CLOSE_MS)
 
     def _status(self) -> Envelope:
         held = self._link.stats().depth if self._link.policy == "block" else 0
-        return self._incoming.status(held, closed=self._is_closed)
+        is_closed = self._is_closed and not self._is_withdrawn
+        return self._incoming.status(held, closed=is_closed)
 
     def _receive(self, parts: list[zmq.Frame]) -> None:
         try:
@@ -131,7 +142,7 @@ class WireReceiver(WireEnd, Generic[T]):
             return
         self._hear()
         self._is_status_due = True
-        if envelope.kind is Kind.DATA and self._is_full():
+        if envelope.kind is Kind.DATA and (self._is_withdrawn or self._is_full()):
             return  # it is sent again
         if self._incoming.receive(envelope):
             self._accept(parts)

@@ -115,6 +115,19 @@ class WireSender(WireEnd, Generic[T]):
         waiting = self._link.stats().depth
         self._lost = self._outgoing.unreleased + waiting
 
+    def withdraw(self) -> None:
+        """Leave so that a successor goes on with the stream, once the receiver has what was put.
+
+        Whoever is silent for `linger_s` does not get it.
+        """
+        if self._is_closed:
+            return
+        self.drained(self._linger_s)
+        self._is_closed = True
+        self._link.close()
+        self._end()
+        self._lost = self._outgoing.unreleased + self._link.stats().depth
+
     def stats(self) -> EdgeStats:
         """Return the counts of this moment; `depth` waits here or is under way.
 

@@ -9,6 +9,7 @@ that seed, motion and picture belong together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -101,6 +102,42 @@ class TextureField:
         self._phase = phase
         self._map = self._home.copy()
 
+    def state(self) -> dict[str, Array]:
+        """Return seed, phase and maps; the maps are not written to any more."""
+        known = {"seed": np.int64(self.seed), "phase": np.int64(self._phase)}
+        return {**{name: np.array(value) for name, value in known.items()}, "map": self._map}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Array], width: int, height: int) -> TextureField:
+        """Return the field whose `state` this is.
+
+        Raises:
+            ValueError: it is of another size, or none.
+        """
+        if state.keys() != {"seed", "phase", "map"}:
+            raise ValueError(f"a texture has seed, phase and map, not {', '.join(sorted(state))}")
+        seed, phase, carried = int(state["seed"]), int(state["phase"]), state["map"]
+        if seed < 0 or not 0 <= phase < PERIOD:
+            raise ValueError(f"seed {seed} and phase {phase} are no texture's")
+        field = cls(seed, width, height)
+        if (carried.dtype, carried.shape) != (field._map.dtype, field._map.shape):
+            raise ValueError(
+                f"its map is {carried.dtype} {carried.shape}, "
+                f"expected {field._map.dtype} {field._map.shape}"
+            )
+        if not np.isfinite(carried).all():
+            raise ValueError("its map is not finite")
+        field._phase, field._map = phase, carried
+        return field
+
+    def skip(self, frames: int) -> None:
+        """Go on in the period by frames that nobody has seen; layers renewed meanwhile are home."""
+        for layer in range(2):
+            until_renewal = (layer * PERIOD // 2 - self._phase - 1) % PERIOD + 1
+            if frames >= until_renewal:
+                self._send_home(layer)
+        self._phase = (self._phase + frames) % PERIOD
+
     def advance(self, motion: Array | None) -> None:
         """Carry the maps along by one frame.
 
@@ -125,9 +162,11 @@ class TextureField:
         self._mend()
         for layer in range(2):
             if self._phase == layer * PERIOD // 2:
-                self._map[..., 2 * layer : 2 * layer + 2] = self._home[
-                    ..., 2 * layer : 2 * layer + 2
-                ]
+                self._send_home(layer)
+
+    def _send_home(self, layer: int) -> None:
+        own = slice(2 * layer, 2 * layer + 2)
+        self._map[..., own] = self._home[..., own]
 
     def _mend(self) -> None:
         """Let go of the way that each pixel was carried where neighbours went apart.
