@@ -126,7 +126,7 @@ class Arriving:
         self._on_frame = on_frame
         self._link: Gives | None = None
         self._closed = threading.Event()
-        self._is_withdrawn = False
+        self._is_withdrawn = self._is_peer_over = False
 
     def get(self, timeout_s: float | None = None) -> Flight:
         """Take the oldest frame; see `Link.get`."""
@@ -136,12 +136,15 @@ class Arriving:
         while True:
             if self._closed.is_set():
                 raise LinkClosed("the link is closed")
+            is_last = self._is_peer_over  # asked first: what he put last is still taken
             left_s = _LOOK_S if end_s is None else end_s - time.monotonic()
             try:
                 flight = self._link.get(min(_LOOK_S, max(0.0, left_s)))
             except PeerLost as lost:
                 self._company.lost(lost)
             except TimeoutError:
+                if is_last:
+                    raise LinkClosed("who sent is over, and nobody succeeds him") from None
                 self._company.look(self._link)
                 if end_s is not None and time.monotonic() >= end_s:
                     raise
@@ -153,6 +156,10 @@ class Arriving:
     def close(self) -> None:
         """Take nothing more; any thread may."""
         self._closed.set()
+
+    def peer_is_over(self) -> None:
+        """Wait for no successor of who sends: take what he has put, and no more; any thread may."""
+        self._is_peer_over = True
 
     def withdraw(self) -> None:
         """Take nothing more from another host: a successor will; any thread may.
@@ -221,6 +228,10 @@ class Leaving:
     def close(self) -> None:
         """Put nothing more; any thread may."""
         self._closed.set()
+
+    def peer_is_over(self) -> None:
+        """Wait for no successor of who takes: nobody would have it; any thread may."""
+        self.close()
 
     def withdraw(self) -> None:
         """Have `leave` keep the end of the stream to itself: a successor will go on with it."""

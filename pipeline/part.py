@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ class Part:
         checkpoint: keeps the last picture that was fed back, and what the stages remember, for a
             successor of this process; None: nobody does.
         lineage: counts that outlive this process; None: nothing does.
+        before, behind: the workers at the other ends of the two links, where there are any.
     """
 
     stages: frozenset[str]
@@ -37,6 +38,8 @@ class Part:
     outgoing: Leaving | None = None
     checkpoint: Checkpoint | None = None
     lineage: Lineage | None = None
+    before: str | None = None
+    behind: str | None = None
 
     @classmethod
     def whole(cls, graph: Graph) -> Part:
@@ -49,6 +52,13 @@ class Part:
             self.incoming.withdraw()
         if self.outgoing is not None:
             self.outgoing.withdraw()
+
+    def peers_are_over(self, workers: Collection[str]) -> None:
+        """Wait for none of these any more: nobody will succeed them."""
+        if self.incoming is not None and self.before in workers:
+            self.incoming.peer_is_over()
+        if self.outgoing is not None and self.behind in workers:
+            self.outgoing.peer_is_over()
 
     @property
     def first_seq(self) -> int:

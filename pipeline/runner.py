@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -232,6 +232,10 @@ class Runner:
         """Leave the stream to a successor of this process; only where the source is elsewhere."""
         self._session.part.withdraw()
         self.stop()
+
+    def peers_are_over(self, workers: Collection[str]) -> None:
+        """Wait for none of these other workers any more: nobody will succeed them."""
+        self._session.part.peers_are_over(workers)
 
     def kill(self) -> None:
         """End everything as soon as the stages return; what is in flight is lost."""

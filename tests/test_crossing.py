@@ -173,3 +173,29 @@ def test_who_is_there_in_time_is_not_told_of_and_on_this_host_nobody_is():
     for _ in range(10):
         ours.look(Wire())
     assert told == []
+
+
+def test_who_is_over_is_waited_for_no_longer_than_what_he_has_put_lasts():
+    link = Scripted(PeerLost("pid 7 died"), "last", TimeoutError())
+    arriving = Arriving(lambda: link, lambda text: None)
+    arriving.peer_is_over()
+    assert arriving.get() == "last"
+    with pytest.raises(LinkClosed, match="nobody succeeds"):
+        arriving.get()
+
+
+def test_what_is_put_just_before_the_end_is_told_is_still_taken():
+    class Late(Scripted):
+        def get(self, timeout_s=None):
+            arriving.peer_is_over()  # comes while the first wait is on
+            return super().get()
+
+    arriving = Arriving(lambda: Late(TimeoutError(), "last", TimeoutError()), print)
+    assert arriving.get() == "last"
+
+
+def test_nothing_is_put_for_one_who_is_over():
+    leaving = Leaving(Scripted(None), print)
+    leaving.peer_is_over()
+    with pytest.raises(LinkClosed):
+        leaving.put("frame")

@@ -286,3 +286,20 @@ def test_a_successor_of_the_source_has_what_is_left_of_the_runs_time(tmp_path):
     assert captured_by_next() == FRAMES, "a source begins when its first frame is asked for"
     clock.advance(2_000_000_000)
     assert captured_by_next() == 0
+
+
+def test_only_neighbours_that_are_over_are_waited_for_no_longer():
+    class End:
+        is_over = False
+
+        def peer_is_over(self):
+            self.is_over = True
+
+    incoming, outgoing = End(), End()
+    part = Part(frozenset(["blend"]), incoming, outgoing, before="model", behind="screen")
+    part.peers_are_over({"camera"})
+    assert (incoming.is_over, outgoing.is_over) == (False, False)
+    part.peers_are_over({"model"})
+    assert (incoming.is_over, outgoing.is_over) == (True, False)
+    part.peers_are_over({"screen"})
+    assert outgoing.is_over

@@ -76,6 +76,7 @@ def test_a_worker_that_never_recovers_fails_the_run_and_ends_the_others():
     assert workers["style"]["post_mortem"]["cause"] == "the camera is gone (exit code 1)"
     assert workers["hand"]["state"] == "ended"
     assert "[hand] got stop" in told
+    assert told.count("[hand] peer style ended") == 1, "it waits for no successor"
 
 
 def test_an_instance_that_fails_for_good_does_not_take_the_others_with_it(tmp_path):

@@ -12,10 +12,11 @@ import sys
 import pytest
 from supervised_runs import await_that
 
+from lsd.pipeline import worker
 from lsd.pipeline.config import load_config
 from lsd.pipeline.cores import share_out, usable_cores
 from lsd.pipeline.deploy import deploy
-from lsd.pipeline.errors import GraphError
+from lsd.pipeline.errors import GraphError, StageError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.placement import place
@@ -142,6 +143,10 @@ class Control:
     def beat(self, status):
         self.beats.append(status)
 
+    def ended(self, report): ...
+
+    def failed(self, error): ...
+
 
 def test_a_worker_tells_its_warnings_when_they_come_and_each_once(capsys):
     before = signal.getsignal(signal.SIGTERM)
@@ -152,6 +157,31 @@ def test_a_worker_tells_its_warnings_when_they_come_and_each_once(capsys):
         signal.signal(signal.SIGTERM, before)
     assert capsys.readouterr().err == "a\nb\n"
     assert [beat["dropped_late"] for beat in control.beats] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "left"), [(StageError("the disk is full"), 1, []), (None, 0, ["in order"])]
+)
+def test_a_worker_that_fails_leaves_its_links_to_its_successor(monkeypatch, error, code, left):
+    found = []
+
+    class Ran(Warned):
+        def peers_are_over(self, workers): ...
+
+        def wait(self, timeout_s):
+            if error is not None:
+                raise error
+            return True
+
+    def made(given, closing):
+        closing.callback(found.append, "in order")
+        return Ran()
+
+    monkeypatch.setattr(worker, "_runner", made)
+    monkeypatch.setattr(worker, "_report", lambda runner: {})
+    monkeypatch.setattr(worker, "Unattended", lambda *calls: Control())
+    assert worker.main(["screen", "--config", "p.yaml"]) == code
+    assert found == left
 
 
 def test_instances_make_what_one_makes_each_in_a_place_of_its_own_on_cores_of_its_own(tmp_path):
