@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Protocol
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.frame import FrameSpec
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.links.ends import Receiver, Sender, Withdrawing
+from lsd.pipeline.links.ends import Lingering, Receiver, Sender, Withdrawing
 from lsd.pipeline.links.parcel import FrameCodec, Parcel
 from lsd.pipeline.links.snapshots import Snapshots
 from lsd.pipeline.session import Flight
@@ -21,6 +22,8 @@ _LOOK_S = 0.1
 # Somebody on another host is waited for without a word so long, and between two words this long.
 _PATIENCE_S = 10.0
 _NAGGING_S = 60.0
+# At the end of a run less: a supervisor kills 10 s after its stop, and 3 s after its SIGTERM.
+_FAREWELL_S, _KILLED_S = 5.0, 0.5
 
 Told = Callable[[str], None]
 
@@ -127,6 +130,7 @@ class Arriving:
         self._link: Gives | None = None
         self._closed = threading.Event()
         self._is_withdrawn = self._is_peer_over = False
+        self._farewell_s = math.inf
 
     def get(self, timeout_s: float | None = None) -> Flight:
         """Take the oldest frame; see `Link.get`."""
@@ -145,6 +149,8 @@ class Arriving:
             except TimeoutError:
                 if is_last:
                     raise LinkClosed("who sent is over, and nobody succeeds him") from None
+                if self._is_forsaken(self._link):
+                    raise LinkClosed("the run ends, and nobody is there who sends") from None
                 self._company.look(self._link)
                 if end_s is not None and time.monotonic() >= end_s:
                     raise
@@ -156,6 +162,10 @@ class Arriving:
     def close(self) -> None:
         """Take nothing more; any thread may."""
         self._closed.set()
+
+    def stop(self) -> None:
+        """Wait for who is silent on another host not much longer: the run ends; any thread may."""
+        self._farewell_s = min(self._farewell_s, time.monotonic() + _FAREWELL_S)
 
     def peer_is_over(self) -> None:
         """Wait for no successor of who sends: take what he has put, and no more; any thread may."""
@@ -178,6 +188,10 @@ class Arriving:
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""
         return LinkStats(0, 0, 0, 0) if self._link is None else self._link.stats()
+
+    def _is_forsaken(self, link: Presence) -> bool:
+        is_away = self._who is not None and link.peer_age_s() is None
+        return is_away and time.monotonic() >= self._farewell_s
 
 
 class Leaving:
@@ -205,7 +219,9 @@ class Leaving:
 
     def wait_for_peer(self, stopping: threading.Event) -> None:
         """Wait until somebody is there to take frames, who has all his stages open."""
-        while self._link.peer_age_s() is None and not self._closed.is_set():
+        while self._link.peer_age_s() is None:
+            if self._closed.is_set() or self._is_withdrawn:
+                return
             self._company.look(self._link)
             if stopping.wait(_LOOK_S / 10):
                 return
@@ -228,6 +244,17 @@ class Leaving:
     def close(self) -> None:
         """Put nothing more; any thread may."""
         self._closed.set()
+
+    def stop(self) -> None:
+        """Wait for who is silent on another host not much longer: the run ends; any thread may."""
+        if isinstance(self._link, Lingering):
+            self._link.hurry(_FAREWELL_S)
+
+    def kill(self) -> None:
+        """Wait for nobody any more, and put nothing; any thread may."""
+        self.close()
+        if isinstance(self._link, Lingering):
+            self._link.hurry(_KILLED_S, _KILLED_S)
 
     def peer_is_over(self) -> None:
         """Wait for no successor of who takes: nobody would have it; any thread may."""

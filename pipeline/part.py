@@ -46,6 +46,17 @@ class Part:
         """Return the part that is all of it."""
         return cls(frozenset(stage.name for stage in graph.stages))
 
+    def stop(self) -> None:
+        """Wait for who is silent on another host not much longer: the run ends."""
+        for end in (self.incoming, self.outgoing):
+            if end is not None:
+                end.stop()
+
+    def kill(self) -> None:
+        """Wait for nobody any more."""
+        if self.outgoing is not None:
+            self.outgoing.kill()
+
     def withdraw(self) -> None:
         """Take nothing more from another host, and do not end the stream for those behind."""
         if self.incoming is not None:

@@ -226,6 +226,7 @@ class Runner:
 
     def stop(self) -> None:
         """End the capture; what is in flight still comes out, then files are closed."""
+        self._session.part.stop()
         self._session.stopping.set()
 
     def withdraw(self) -> None:

@@ -246,6 +246,7 @@ class Session:
         """End all loops at the next opportunity; what is in flight stays there."""
         self.stopping.set()
         self.killed.set()
+        self.part.kill()
         for link in (self.inbox, self.outbox, self.at_compute, self.to_output, self.at_output):
             link.close()
 

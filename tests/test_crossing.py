@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from lsd.pipeline import crossing
 from lsd.pipeline.crossing import Arriving, Company, Leaving
 from lsd.pipeline.errors import LinkClosed, PeerLost
 
@@ -199,3 +200,45 @@ def test_nothing_is_put_for_one_who_is_over():
     leaving.peer_is_over()
     with pytest.raises(LinkClosed):
         leaving.put("frame")
+
+
+class Lingering(Wire):
+    """One that notes how long it is to wait."""
+
+    hurried = None
+
+    def hurry(self, silent_s, at_most_s=None):
+        self.hurried = silent_s, at_most_s
+
+
+def test_when_the_run_ends_nobody_waits_long_for_who_is_away(monkeypatch):
+    monkeypatch.setattr(crossing, "_FAREWELL_S", 0.0)
+    wire = Wire(TimeoutError(), "late", TimeoutError())
+    wire.age_s = 0.1
+    arriving = Arriving(lambda: wire, print, "rack")
+    arriving.stop()
+    assert arriving.get() == "late", "who is there is waited for"
+    wire.age_s = None
+    with pytest.raises(LinkClosed, match="nobody is there"):
+        arriving.get()
+    own = Arriving(lambda: Scripted(TimeoutError(), "frame"), print)
+    own.stop()
+    assert own.get() == "frame", "of this host, the supervisor tells"
+
+
+def test_who_sends_is_told_to_hurry_when_the_run_ends_and_more_so_when_it_is_killed():
+    link = Lingering()
+    leaving = Leaving(link, print, "rack")
+    leaving.stop()
+    assert link.hurried == (crossing._FAREWELL_S, None)
+    leaving.kill()
+    assert link.hurried == (crossing._KILLED_S, crossing._KILLED_S)
+    with pytest.raises(LinkClosed):
+        leaving.put("frame")
+    Leaving(Scripted(), print).kill()  # a ring waits for nobody
+
+
+def test_who_withdraws_before_anybody_was_there_does_not_wait_for_him():
+    leaving = Leaving(Wire(), print, "rack")
+    leaving.withdraw()
+    leaving.wait_for_peer(threading.Event())

@@ -201,6 +201,10 @@ class Handed:
     def wait_for_peer(self, stopping):
         pass
 
+    def stop(self): ...
+
+    def kill(self): ...
+
     def close(self):
         self.closed.set()
 
@@ -255,7 +259,8 @@ def test_the_wait_for_the_next_process_is_none_of_the_runs_time(tmp_path):
     clock, out = ManualClock(), Handed()
 
     def wait(stopping):
-        if stopping is runner._session.stopping:  # the source waits; behind it waits who sends
+        assert stopping is runner._session.stopping, "it ends with the run: nothing was captured"
+        if threading.current_thread().name == "lsd-capture":
             clock.advance(60_000_000_000)
 
     out.wait_for_peer = wait
