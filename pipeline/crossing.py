@@ -11,7 +11,7 @@ from typing import Protocol
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.frame import FrameSpec
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.links.ends import Lingering, Receiver, Sender, Withdrawing
+from lsd.pipeline.links.ends import Choosing, Lingering, Receiver, Sender, Withdrawing
 from lsd.pipeline.links.parcel import FrameCodec, Parcel
 from lsd.pipeline.links.snapshots import Snapshots
 from lsd.pipeline.session import Flight
@@ -22,6 +22,7 @@ _LOOK_S = 0.1
 # Somebody on another host is waited for without a word so long, and between two words this long.
 _PATIENCE_S = 10.0
 _NAGGING_S = 60.0
+_MOST_REFUSALS = 8  # that are told; a stranger could think of ever new ones
 # At the end of a run less: a supervisor kills 10 s after its stop, and 3 s after its SIGTERM.
 _FAREWELL_S, _KILLED_S = 5.0, 0.5
 
@@ -78,6 +79,7 @@ class Company:
         self._alone_s: float | None = None  # since when
         self._next_s = 0.0
         self._has_told = False
+        self._refusals: set[str] = set()
 
     def lost(self, why: PeerLost) -> None:
         """Who was there has gone."""
@@ -88,6 +90,8 @@ class Company:
         """Take note of whether somebody is at the other end of `link`."""
         if self._who is None:
             return
+        if isinstance(link, Choosing) and link.refusal is not None:
+            self._refused(link.refusal)
         now_s = self._now_s()
         if link.peer_age_s() is not None:
             if self._has_told:
@@ -101,6 +105,14 @@ class Company:
                 "address, with the same keys?"
             )
             self._next_s, self._has_told = now_s + _NAGGING_S, True
+
+    def _refused(self, why: str) -> None:
+        if why not in self._refusals and len(self._refusals) < _MOST_REFUSALS:
+            self._refusals.add(why)
+            self._told(
+                f"what {self._who} sends cannot be used here: {why}; have both hosts the same "
+                "pipeline file and version of livesd?"
+            )
 
 
 class Arriving:

@@ -242,3 +242,12 @@ def test_who_withdraws_before_anybody_was_there_does_not_wait_for_him():
     leaving = Leaving(Wire(), print, "rack")
     leaving.withdraw()
     leaving.wait_for_peer(threading.Event())
+
+
+def test_why_nothing_that_comes_is_of_use_is_told_once():
+    told = []
+    wire = Wire(TimeoutError(), TimeoutError(), "frame")
+    wire.age_s, wire.refusal = 0.1, "malformed: stream 'a', expected 'b'"
+    assert Arriving(lambda: wire, told.append, "camera").get() == "frame"
+    (text,) = told
+    assert text.startswith("what camera sends cannot be used here: malformed: stream 'a'")

@@ -308,3 +308,14 @@ def test_only_neighbours_that_are_over_are_waited_for_no_longer():
     assert (incoming.is_over, outgoing.is_over) == (True, False)
     part.peers_are_over({"screen"})
     assert outgoing.is_over
+
+
+def test_the_links_hear_that_the_run_ends_or_is_given_up(tmp_path):
+    told = []
+    out = Handed()
+    out.stop, out.kill = lambda: told.append("stop"), lambda: told.append("kill")
+    runner = build_runner(configured(tmp_path), part=Part(frozenset(["capture"]), None, out))
+    runner.stop()
+    assert told == ["stop"]
+    runner.kill()
+    assert told == ["stop", "kill"]

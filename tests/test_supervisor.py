@@ -280,6 +280,21 @@ def test_a_worker_that_comes_back_is_told_who_is_away(tmp_path):
     finished(process)
 
 
+def test_a_worker_that_is_not_started_again_since_the_run_ends_is_waited_for_by_nobody():
+    style, hand = scripted("style", "--crash-at", "1"), scripted("hand", "--follows", "style")
+    process = foreground(deployment(style, hand, restart_delay_s=50.0))
+    told = ""
+    assert process.stderr is not None
+    while "restart 1 of" not in told or "[hand] peer style lost" not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    process.send_signal(signal.SIGTERM)
+    _, workers, rest = finished(process)
+    assert "[hand] peer style ended" in rest
+    assert workers["hand"]["state"] == "ended"
+
+
 def test_malformed_messages_are_counted_and_ignored():
     eye = scripted("eye", "--garbage", "--frames", "5")
     code, workers, _ = finished(foreground(deployment(eye, scripted("hand", "--follows", "eye"))))

@@ -70,6 +70,13 @@ class Lingering(Protocol):
     def hurry(self, silent_s: float, at_most_s: float = ...) -> None: ...
 
 
+@runtime_checkable
+class Choosing(Protocol):
+    """An end that leaves out what cannot be used here, and says why it last did."""
+
+    refusal: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeStats(LinkStats):
     """Counts of a link between processes.
