@@ -452,6 +452,8 @@ def test_what_is_malformed_is_counted_and_the_stream_goes_on():
     assert number_of(receiver.get(20)) == 1
     stats = receiver.stats()
     assert stats.reasons == {"malformed": 7, "version": 1, "epoch": 1, "oversized": 2}
+    assert receiver.refusal is not None
+    assert receiver.refusal.partition(":")[0] in stats.reasons, "why, for who runs it"
     balance(stats)
     stranger.close()
     receiver.close()
