@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -165,7 +165,8 @@ class Runner:
         )
         self._graph = graph
         self._session = Session(graph, settings, context, params, part)
-        self._stages = self._session.part.of(graph)
+        self.part = self._session.part
+        self._stages = self.part.of(graph)
         self._finished = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._switch_interval_s = sys.getswitchinterval()
@@ -226,17 +227,13 @@ class Runner:
 
     def stop(self) -> None:
         """End the capture; what is in flight still comes out, then files are closed."""
-        self._session.part.stop()
+        self.part.stop()
         self._session.stopping.set()
 
     def withdraw(self) -> None:
         """Leave the stream to a successor of this process; only where the source is elsewhere."""
-        self._session.part.withdraw()
+        self.part.withdraw()
         self.stop()
-
-    def peers_are_over(self, workers: Collection[str]) -> None:
-        """Wait for none of these other workers any more: nobody will succeed them."""
-        self._session.part.peers_are_over(workers)
 
     def kill(self) -> None:
         """End everything as soon as the stages return; what is in flight is lost."""
@@ -301,8 +298,7 @@ class Runner:
 
     def links(self) -> dict[str, LinkStats]:
         """Return the two links by the thread that takes from them: "compute", "output"."""
-        session = self._session
-        return {"compute": session.inbox.stats(), "output": session.outbox.stats()}
+        return {"compute": self._session.inbox.stats(), "output": self._session.outbox.stats()}
 
     def _open(self) -> None:
         """Open all stages; on the CPU, where the card will not do and need not."""

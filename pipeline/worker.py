@@ -110,7 +110,7 @@ def main(
         if event == "ended":
             over.add(worker.rpartition("/")[2])
             for each in runner:
-                each.peers_are_over(over)
+                each.part.peers_are_over(over)
 
     def tell() -> dict[str, Any]:
         return _report(runner[0]) if runner else {}
@@ -125,7 +125,7 @@ def main(
         runner.append(_runner(given, closing))
         if is_stopped.is_set():  # it may have come before there was a runner
             stop()
-        runner[0].peers_are_over(over)  # likewise
+        runner[0].part.peers_are_over(over)  # likewise
         _run(runner[0], control)
         # At the regular end only: whoever leaves a link in order says that the stream has ended.
         # Behind an error the links stay as they are, for a successor.

@@ -19,6 +19,7 @@ from lsd.pipeline.deploy import deploy
 from lsd.pipeline.errors import GraphError, StageError
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
+from lsd.pipeline.part import Part
 from lsd.pipeline.placement import place
 from lsd.pipeline.runner import Status
 from lsd.pipeline.wiring import wired
@@ -166,7 +167,7 @@ def test_a_worker_that_fails_leaves_its_links_to_its_successor(monkeypatch, erro
     found = []
 
     class Ran(Warned):
-        def peers_are_over(self, workers): ...
+        part = Part(frozenset())
 
         def wait(self, timeout_s):
             if error is not None:
