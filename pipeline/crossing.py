@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import numpy as np
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.frame import FrameSpec
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.links.ends import Receiver, Sender, Withdrawing
+from lsd.pipeline.links.ends import Choosing, Lingering, Receiver, Sender, Withdrawing
 from lsd.pipeline.links.header import Header, planes_of
 from lsd.pipeline.links.parcel import FrameCodec, Parcel
 from lsd.pipeline.links.snapshots import Snapshots
@@ -30,6 +31,9 @@ _AGES = 1 << 14  # as in `Gone`
 _JUMPED = 1 << 13  # as in `Gone` and `Flight`
 _OURS = _GONE | _AGES | _JUMPED
 _NO_PICTURE = np.zeros((1, 1, 1, 1), np.uint8)  # a header describes at least one
+_MOST_REFUSALS = 8  # that are told; a stranger could think of ever new ones
+# At the end of a run less: a supervisor kills 10 s after its stop, and 3 s after its SIGTERM.
+_FAREWELL_S, _KILLED_S = 5.0, 0.5
 
 Told = Callable[[str], None]
 
@@ -97,6 +101,7 @@ class Company:
         self._alone_s: float | None = None  # since when
         self._next_s = 0.0
         self._has_told = False
+        self._refusals: set[str] = set()
 
     def lost(self, why: PeerLost) -> None:
         """Who was there has gone."""
@@ -107,6 +112,8 @@ class Company:
         """Take note of whether somebody is at the other end of `link`."""
         if self._who is None:
             return
+        if isinstance(link, Choosing) and link.refusal is not None:
+            self._refused(link.refusal)
         now_s = self._now_s()
         if link.peer_age_s() is not None:
             if self._has_told:
@@ -120,6 +127,14 @@ class Company:
                 "address, with the same keys?"
             )
             self._next_s, self._has_told = now_s + _NAGGING_S, True
+
+    def _refused(self, why: str) -> None:
+        if why not in self._refusals and len(self._refusals) < _MOST_REFUSALS:
+            self._refusals.add(why)
+            self._told(
+                f"what {self._who} sends cannot be used here: {why}; have both hosts the same "
+                "pipeline file and version of livesd?"
+            )
 
 
 class Arriving:
@@ -152,7 +167,8 @@ class Arriving:
         self._reports_loss = reports_loss
         self._link: Gives | None = None
         self._closed = threading.Event()
-        self._is_withdrawn = False
+        self._is_withdrawn = self._is_peer_over = False
+        self._farewell_s = math.inf
 
     def get(self, timeout_s: float | None = None) -> Flight | Gone:
         """Take the oldest frame; see `Link.get`."""
@@ -162,6 +178,7 @@ class Arriving:
         while True:
             if self._closed.is_set():
                 raise LinkClosed("the link is closed")
+            is_last = self._is_peer_over  # asked first: what he put last is still taken
             left_s = _LOOK_S if end_s is None else end_s - time.monotonic()
             try:
                 item = self._link.get(min(_LOOK_S, max(0.0, left_s)))
@@ -170,6 +187,10 @@ class Arriving:
                 if self._reports_loss:
                     return ALL_GONE
             except TimeoutError:
+                if is_last:
+                    raise LinkClosed("who sent is over, and nobody succeeds him") from None
+                if self._is_forsaken(self._link):
+                    raise LinkClosed("the run ends, and nobody is there who sends") from None
                 self._company.look(self._link)
                 if end_s is not None and time.monotonic() >= end_s:
                     raise
@@ -182,6 +203,14 @@ class Arriving:
     def close(self) -> None:
         """Take nothing more; any thread may."""
         self._closed.set()
+
+    def stop(self) -> None:
+        """Wait for who is silent on another host not much longer: the run ends; any thread may."""
+        self._farewell_s = min(self._farewell_s, time.monotonic() + _FAREWELL_S)
+
+    def peer_is_over(self) -> None:
+        """Wait for no successor of who sends: take what he has put, and no more; any thread may."""
+        self._is_peer_over = True
 
     def withdraw(self) -> None:
         """Take nothing more from another host: a successor will; any thread may.
@@ -200,6 +229,10 @@ class Arriving:
     def stats(self) -> LinkStats:
         """Return the counts of this moment."""
         return LinkStats(0, 0, 0, 0) if self._link is None else self._link.stats()
+
+    def _is_forsaken(self, link: Presence) -> bool:
+        is_away = self._who is not None and link.peer_age_s() is None
+        return is_away and time.monotonic() >= self._farewell_s
 
 
 class Leaving:
@@ -227,7 +260,9 @@ class Leaving:
 
     def wait_for_peer(self, stopping: threading.Event) -> None:
         """Wait until somebody is there to take frames, who has all his stages open."""
-        while self._link.peer_age_s() is None and not self._closed.is_set():
+        while self._link.peer_age_s() is None:
+            if self._closed.is_set() or self._is_withdrawn:
+                return
             self._company.look(self._link)
             if stopping.wait(_LOOK_S / 10):
                 return
@@ -250,6 +285,21 @@ class Leaving:
     def close(self) -> None:
         """Put nothing more; any thread may."""
         self._closed.set()
+
+    def stop(self) -> None:
+        """Wait for who is silent on another host not much longer: the run ends; any thread may."""
+        if isinstance(self._link, Lingering):
+            self._link.hurry(_FAREWELL_S)
+
+    def kill(self) -> None:
+        """Wait for nobody any more, and put nothing; any thread may."""
+        self.close()
+        if isinstance(self._link, Lingering):
+            self._link.hurry(_KILLED_S, _KILLED_S)
+
+    def peer_is_over(self) -> None:
+        """Wait for no successor of who takes: nobody would have it; any thread may."""
+        self.close()
 
     def withdraw(self) -> None:
         """Have `leave` keep the end of the stream to itself: a successor will go on with it."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lsd.pipeline.placement import Placement
 
 FIRST_PORT = 7700
+_ANYWHERE = ("0.0.0.0", "::")  # to listen on
 
 HostName = StageName
 Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9:][A-Za-z0-9._:-]{0,254}$")]
@@ -78,9 +79,13 @@ class Wire(NamedTuple):
 
 
 def wires(config: PipelineConfig, placement: Placement) -> list[Wire]:
-    """Work out the ends of every link between hosts; the same on each of them."""
+    """Work out the ends of every link between hosts; the same on each of them.
+
+    Raises:
+        ConfigError: two of them would be at one port.
+    """
     hosts, used = config.hosts or {}, dict.fromkeys(config.hosts or {}, 0)
-    found = []
+    found: list[Wire] = []
     for link in placement.links:
         if link.kind != "wire":
             continue
@@ -88,14 +93,16 @@ def wires(config: PipelineConfig, placement: Placement) -> list[Wire]:
         host = hosts[name]
         port = host.port + used[name]
         used[name] += 1
-        found.append(
-            Wire(
-                link.source_worker,
-                link.target_worker,
-                _endpoint(host.listen or host.address, port),
-                _endpoint(host.address, port),
+        connect = _endpoint(host.address, port)
+        other = next((wire for wire in found if wire.connect == connect), None)
+        if other is not None:
+            hosts_of = f"{placement.hosts[other.source_worker]!r} and {name!r}"
+            raise ConfigError(
+                f"{connect}: hosts {hosts_of} would both listen there, since each link that leaves "
+                "a host takes one more port; put their 'port:' further apart"
             )
-        )
+        listen = _endpoint(host.listen or host.address, port)
+        found.append(Wire(link.source_worker, link.target_worker, listen, connect))
     return found
 
 
@@ -125,17 +132,36 @@ def numeric(endpoint: str) -> str:
     """Return an endpoint to listen on with a number for its name: ZeroMQ looks up none there.
 
     Raises:
-        ConfigError: the name cannot be looked up.
+        ConfigError: the name cannot be looked up, or means this machine to itself only; or this
+            machine has no such address.
     """
+    from lsd.pipeline.links.endpoints import is_loopback
+
     head, _, port = endpoint.rpartition(":")
     name = head.removeprefix("tcp://").strip("[]")
+    # Who connects by a name, comes by IPv4: ZeroMQ looks up the one kind or the other.
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
     try:
-        found = socket.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, int(port), family, socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigError(
             f"{endpoint}: {name} cannot be looked up ({error}); give the host's IP address"
         ) from error
-    return _endpoint(str(found[0][4][0]), int(port))
+    address = str(found[0][4][0])
+    if is_loopback(address) and not is_loopback(name):  # as Debian's /etc/hosts has it
+        raise ConfigError(
+            f"{endpoint}: on this machine {name} is {address}, where no other host can come; give "
+            "its IP address, or add 'listen: 0.0.0.0'"
+        )
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        try:
+            trial.bind((address, 0))
+        except OSError as error:
+            raise ConfigError(
+                f"{endpoint}: this machine cannot listen there ({error.strerror}); is it the host "
+                "that --host names? Behind a translated address, add 'listen: 0.0.0.0'"
+            ) from error
+    return _endpoint(address, int(port))
 
 
 def host_problems(document: Document) -> Iterator[Problem]:
@@ -159,7 +185,7 @@ def host_problems(document: Document) -> Iterator[Problem]:
         return
     yield from _needs(document, data)
     yield from _homes(document, hosts, workers, placed)
-    yield from _same_places(document, hosts)
+    yield from _places(document, hosts)
 
 
 def _needs(document: Document, data: Mapping[str, object]) -> Iterator[Problem]:
@@ -189,14 +215,18 @@ def _homes(
             yield Problem(document.where(("hosts", name), key=True), text)
 
 
-def _same_places(document: Document, hosts: Mapping[str, object]) -> Iterator[Problem]:
+def _places(document: Document, hosts: Mapping[str, object]) -> Iterator[Problem]:
     first: dict[tuple[object, object], str] = {}
     for name, item in hosts.items():
         if not isinstance(item, dict):
             continue
-        place = item.get("listen") or item.get("address"), item.get("port", FIRST_PORT)
-        if place in first:
-            text = f"hosts {first[place]!r} and {name!r} listen on one port; change one"
+        place = item.get("address"), item.get("port", FIRST_PORT)
+        if place[0] in _ANYWHERE:
+            text = f"nobody can reach {place[0]}; give its address, and 'listen: {place[0]}'"
+            where = document.where(("hosts", name, "address"))
+            yield Problem(where, f"{text} (hosts.{name}.address)")
+        elif place in first:
+            text = f"hosts {first[place]!r} and {name!r} are reached at one port; change one"
             where = document.where(("hosts", name), key=True)
             yield Problem(where, f"{text} (hosts.{name}.port)")
         first.setdefault(place, name)

@@ -83,7 +83,7 @@ class Instance:
         for other in self.workers:
             if other.is_away and other is not newcomer:
                 process.send("peer_lost", worker=other.spec.name)
-            elif other.life.state is State.ENDED:
+            elif other.life.is_over:
                 process.send("peer_ended", worker=other.spec.name)
 
     def state(self) -> State:

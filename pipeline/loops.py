@@ -150,7 +150,9 @@ class ComputeLoop:
         session = self._session
         try:
             if session.part.outgoing is not None:  # who is in front of us waits in turn
-                session.part.outgoing.wait_for_peer(session.killed)
+                is_first = session.part.incoming is None  # it captures nothing before, either
+                waits_until = session.stopping if is_first else session.killed
+                session.part.outgoing.wait_for_peer(waits_until)
             while not session.killed.is_set():
                 self._hear()
                 waiting = session.at_compute.get()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,8 @@ class Part:
         returns: to whom it is told, where the recurrence begins here and leads elsewhere.
         relays: whether a frame that ends here is told on: the recurrence begins further on,
             and who is there counts frames.
+        before, behind: the workers at the other ends of the two links, where there are any.
+        beginning: the worker that the recurrence begins in, where there is one.
     """
 
     stages: frozenset[str]
@@ -47,11 +49,28 @@ class Part:
     returning: Arriving | None = None
     returns: tuple[Leaving, ...] = ()
     relays: bool = False
+    before: str | None = None
+    behind: str | None = None
+    beginning: str | None = None
 
     @classmethod
     def whole(cls, graph: Graph) -> Part:
         """Return the part that is all of it."""
         return cls(frozenset(stage.name for stage in graph.stages))
+
+    def stop(self) -> None:
+        """Wait for who is silent on another host not much longer: the run ends."""
+        for end in (self.incoming, self.outgoing):
+            if end is not None:
+                end.stop()
+
+    def kill(self) -> None:
+        """Wait for nobody any more."""
+        for end in (self.outgoing, *self.returns):
+            if end is not None:
+                end.kill()
+        if self.returning is not None:
+            self.returning.close()
 
     def withdraw(self) -> None:
         """Take nothing more from another host, and do not end the stream for those behind."""
@@ -59,6 +78,15 @@ class Part:
             self.incoming.withdraw()
         if self.outgoing is not None:
             self.outgoing.withdraw()
+
+    def peers_are_over(self, workers: Collection[str]) -> None:
+        """Wait for none of these any more: nobody will succeed them."""
+        if self.incoming is not None and self.before in workers:
+            self.incoming.peer_is_over()
+        if self.outgoing is not None and self.behind in workers:
+            self.outgoing.peer_is_over()
+        if self.returning is not None and self.beginning in workers:
+            self.returning.peer_is_over()
 
     @property
     def first_seq(self) -> int:

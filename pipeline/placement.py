@@ -158,12 +158,12 @@ class Placement:
         entries = [order.index(edge.target_worker) for edge in self.delays if edge.is_remote]
         if not entries:
             return ()
-        return tuple(order[min(entries) : order.index(self._beginning) + 1])
+        return tuple(order[min(entries) : order.index(self.delays[0].source_worker) + 1])
 
     def relays(self, worker: str) -> bool:
         """Whether a frame that ends in a worker is told on: the recurrence begins further on."""
         order = list(self.workers)
-        return bool(self.delays) and order.index(worker) < order.index(self._beginning)
+        return self.beginning is not None and order.index(worker) < order.index(self.beginning)
 
     def reports_loss(self, worker: str) -> bool:
         """Whether a worker tells of the death of the one before it.
@@ -174,9 +174,9 @@ class Placement:
         return worker in self.in_loop[2:]
 
     @property
-    def _beginning(self) -> str:
-        """Who runs the stage whose output is fed back."""
-        return self.delays[0].source_worker
+    def beginning(self) -> str | None:
+        """Who runs the stage whose output is fed back; None: none is."""
+        return self.delays[0].source_worker if self.delays else None
 
 
 def place(config: PipelineConfig) -> Placement:

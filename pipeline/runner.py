@@ -166,7 +166,7 @@ class Runner:
         )
         self._graph = graph
         self._session = Session(graph, settings, context, params, part)
-        self._stages = self._session.part.of(graph)
+        self.part = self._session.part
         self._finished = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._switch_interval_s = sys.getswitchinterval()
@@ -227,11 +227,12 @@ class Runner:
 
     def stop(self) -> None:
         """End the capture; what is in flight still comes out, then files are closed."""
+        self.part.stop()
         self._session.stopping.set()
 
     def withdraw(self) -> None:
         """Leave the stream to a successor of this process; only where the source is elsewhere."""
-        self._session.part.withdraw()
+        self.part.withdraw()
         self.stop()
 
     def kill(self) -> None:
@@ -297,8 +298,7 @@ class Runner:
 
     def links(self) -> dict[str, LinkStats]:
         """Return the two links by the thread that takes from them: "compute", "output"."""
-        session = self._session
-        return {"compute": session.inbox.stats(), "output": session.outbox.stats()}
+        return {"compute": self._session.inbox.stats(), "output": self._session.outbox.stats()}
 
     def _open(self) -> None:
         """Open all stages; on the CPU, where the card will not do and need not."""
@@ -317,7 +317,7 @@ class Runner:
         networks between have been compiled.
         """
         session, tried = self._session, []
-        *front, last = self._stages
+        *front, last = self.part.of(self._graph)
         try:
             # The ends first: the source, where it is here, and what lies furthest behind.
             for stage in (*front[:1], last, *front[1:]):

@@ -273,12 +273,9 @@ class Session:
         """End all loops at the next opportunity; what is in flight stays there."""
         self.stopping.set()
         self.killed.set()
-        part = self.part
+        self.part.kill()
         for link in (self.inbox, self.outbox, self.at_compute, self.to_output, self.at_output):
             link.close()
-        for end in (part.returning, *part.returns):
-            if end is not None:
-                end.close()
 
     def is_time_up(self) -> bool:
         """Return whether a live run has lasted as long as it may."""

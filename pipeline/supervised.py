@@ -56,6 +56,7 @@ class Supervised:
         self._on_spawn = on_spawn
         self._on_peer = on_peer
         self._spawned_ns = self._beat_ns = 0
+        self._has_told_end = False
         self._status: dict[str, Scalar] = {}
 
     def tick(self) -> None:
@@ -65,10 +66,12 @@ class Supervised:
     def stop(self) -> None:
         """End it in order."""
         self._do(self.life.stop(time.monotonic_ns()))
+        self._tell_end()
 
     def kill(self) -> None:
         """Give it up."""
         self._do(self.life.kill(time.monotonic_ns()))
+        self._tell_end()
 
     def hear(self) -> bool:
         """Take what the worker has said; False when it hung up."""
@@ -114,8 +117,7 @@ class Supervised:
         elif not was_stopping or self.life.state is not State.ENDED:
             self._emit(f"{self.spec.name}: {self.life.state}")
         self._do(actions)
-        if self.life.state is State.ENDED:
-            self._on_peer("peer_ended", self)
+        self._tell_end()
 
     def forward(self, lines: list[str]) -> None:
         """Print lines of the worker's."""
@@ -139,6 +141,12 @@ class Supervised:
             "report": self.report,
             "dropped_before": dict(self.dropped),
         }
+
+    def _tell_end(self) -> None:
+        """Tell the others, once, that no process of this worker will come again."""
+        if self.life.is_over and not self._has_told_end:
+            self._has_told_end = True
+            self._on_peer("peer_ended", self)
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -167,6 +175,7 @@ class Supervised:
             self.life.failed(f"cannot be started: {error}")
             self.life.exited(now_ns, Exit(USAGE))
             self._emit(f"{self.spec.name}: {self.life.cause}")
+            self._tell_end()
             return
         self._on_spawn(self, self.process)
 

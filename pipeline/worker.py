@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from lsd.pipeline.control import Control
+from lsd.pipeline.control import Control, PeerEvent
 from lsd.pipeline.control_messages import DROPPED
 from lsd.pipeline.errors import ConfigError, GraphError, LsdError
 from lsd.pipeline.lineage import LINEAGE
@@ -96,6 +96,7 @@ def main(
     given = _parsed(argv)
     runner: list[Runner] = []
     is_stopped = threading.Event()
+    over: set[str] = set()  # workers of this run that nobody will succeed
 
     def stop() -> None:
         is_stopped.set()
@@ -106,22 +107,30 @@ def main(
         for each in runner:
             each.kill()
 
+    def peer(worker: str, event: PeerEvent) -> None:
+        if event == "ended":
+            over.add(worker.rpartition("/")[2])
+            for each in runner:
+                each.part.peers_are_over(over)
+
     def tell() -> dict[str, Any]:
         return _report(runner[0]) if runner else {}
 
     control: Control | Unattended
     if given.control is not None:
-        control = Control.join(given.title, given.control, stop, on_tell=tell)
+        control = Control.join(given.title, given.control, stop, peer, tell)
     else:
         control = Unattended(given.title, stop, kill)
     try:
-        with ExitStack() as closing:
-            runner.append(_runner(given, closing))
-            if is_stopped.is_set():  # it may have come before there was a runner
-                stop()
-            _run(runner[0], control)
-            # Only now: whoever leaves a link in order says that no frame is missing.
-            closing.pop_all().close()
+        closing = ExitStack()
+        runner.append(_runner(given, closing))
+        if is_stopped.is_set():  # it may have come before there was a runner
+            stop()
+        runner[0].part.peers_are_over(over)  # likewise
+        _run(runner[0], control)
+        # At the regular end only: whoever leaves a link in order says that the stream has ended.
+        # Behind an error the links stay as they are, for a successor.
+        closing.close()
         on_end(runner[0])
         control.ended({**_report(runner[0]), "messages": list(runner[0].status().messages)})
     except LsdError as error:
@@ -201,7 +210,7 @@ def _part(
     closing: ExitStack,
     told: Told,
 ) -> Part:
-    """Open the worker's ends of its links; `closing` leaves them in order."""
+    """Open the worker's ends of its links; `closing.close` leaves them in order."""
     from lsd.pipeline.checkpoint import Checkpoint
     from lsd.pipeline.crossing import FlightCodec
     from lsd.pipeline.lineage import Lineage
@@ -243,6 +252,9 @@ def _part(
         returning=returning,
         returns=returns,
         relays=placement.relays(given.name),
+        before=links.before,
+        behind=links.behind,
+        beginning=placement.beginning,
     )
 
 

@@ -34,6 +34,9 @@ class WorkerLinks:
         keys: the file with the keys of links between hosts; None: there are none.
         lineage: counts what crosses to other hosts and from them.
         told: is told what happens to those at the other ends.
+
+    Attributes:
+        before, behind: the workers at the other ends; None: there is none.
     """
 
     def __init__(
@@ -51,8 +54,8 @@ class WorkerLinks:
         self._window = self._wire.window or (1 if config.live else 4)
         self._name, self._placement = name, placement
         links = [link for link in placement.links if link.source_worker != link.target_worker]
-        self._before = {link.target_worker: link.source_worker for link in links}.get(name)
-        self._behind = {link.source_worker: link.target_worker for link in links}.get(name)
+        self.before = {link.target_worker: link.source_worker for link in links}.get(name)
+        self.behind = {link.source_worker: link.target_worker for link in links}.get(name)
 
     def arriving(
         self, codec: FlightCodec, ring: Ring | None, endpoint: str | None
@@ -84,7 +87,7 @@ class WorkerLinks:
             window=self._window,
         )
         count = self._lineage.receive if self._lineage is not None else _nothing
-        return Arriving(attach, self._told, f"worker {self._before} ({endpoint})", count)
+        return Arriving(attach, self._told, f"worker {self.before} ({endpoint})", count)
 
     def leaving(
         self, codec: FlightCodec, ring: Ring | None, endpoint: str | None
@@ -117,7 +120,7 @@ class WorkerLinks:
             compress=self._wire.compress,
         )
         count = self._lineage.send if self._lineage is not None else _nothing
-        return Leaving(link, self._told, f"worker {self._behind} ({endpoint})", count)
+        return Leaving(link, self._told, f"worker {self.behind} ({endpoint})", count)
 
     def returning(self, codec: FlightCodec, ring: Ring | None) -> Arriving | None:
         """Return the end that what became of frames comes back by; None: it is known here.

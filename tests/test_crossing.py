@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from lsd.pipeline import crossing
 from lsd.pipeline.crossing import Arriving, Company, Leaving
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.session import Gone
@@ -176,3 +177,80 @@ def test_who_is_there_in_time_is_not_told_of_and_on_this_host_nobody_is():
     for _ in range(10):
         ours.look(Wire())
     assert told == []
+
+
+def test_who_is_over_is_waited_for_no_longer_than_what_he_has_put_lasts():
+    link = Scripted(PeerLost("pid 7 died"), "last", TimeoutError())
+    arriving = Arriving(lambda: link, lambda text: None)
+    arriving.peer_is_over()
+    assert arriving.get() == "last"
+    with pytest.raises(LinkClosed, match="nobody succeeds"):
+        arriving.get()
+
+
+def test_what_is_put_just_before_the_end_is_told_is_still_taken():
+    class Late(Scripted):
+        def get(self, timeout_s=None):
+            arriving.peer_is_over()  # comes while the first wait is on
+            return super().get()
+
+    arriving = Arriving(lambda: Late(TimeoutError(), "last", TimeoutError()), print)
+    assert arriving.get() == "last"
+
+
+def test_nothing_is_put_for_one_who_is_over():
+    leaving = Leaving(Scripted(None), print)
+    leaving.peer_is_over()
+    with pytest.raises(LinkClosed):
+        leaving.put("frame")
+
+
+class Lingering(Wire):
+    """One that notes how long it is to wait."""
+
+    hurried = None
+
+    def hurry(self, silent_s, at_most_s=None):
+        self.hurried = silent_s, at_most_s
+
+
+def test_when_the_run_ends_nobody_waits_long_for_who_is_away(monkeypatch):
+    monkeypatch.setattr(crossing, "_FAREWELL_S", 0.0)
+    wire = Wire(TimeoutError(), "late", TimeoutError())
+    wire.age_s = 0.1
+    arriving = Arriving(lambda: wire, print, "rack")
+    arriving.stop()
+    assert arriving.get() == "late", "who is there is waited for"
+    wire.age_s = None
+    with pytest.raises(LinkClosed, match="nobody is there"):
+        arriving.get()
+    own = Arriving(lambda: Scripted(TimeoutError(), "frame"), print)
+    own.stop()
+    assert own.get() == "frame", "of this host, the supervisor tells"
+
+
+def test_who_sends_is_told_to_hurry_when_the_run_ends_and_more_so_when_it_is_killed():
+    link = Lingering()
+    leaving = Leaving(link, print, "rack")
+    leaving.stop()
+    assert link.hurried == (crossing._FAREWELL_S, None)
+    leaving.kill()
+    assert link.hurried == (crossing._KILLED_S, crossing._KILLED_S)
+    with pytest.raises(LinkClosed):
+        leaving.put("frame")
+    Leaving(Scripted(), print).kill()  # a ring waits for nobody
+
+
+def test_who_withdraws_before_anybody_was_there_does_not_wait_for_him():
+    leaving = Leaving(Wire(), print, "rack")
+    leaving.withdraw()
+    leaving.wait_for_peer(threading.Event())
+
+
+def test_why_nothing_that_comes_is_of_use_is_told_once():
+    told = []
+    wire = Wire(TimeoutError(), TimeoutError(), "frame")
+    wire.age_s, wire.refusal = 0.1, "malformed: stream 'a', expected 'b'"
+    assert Arriving(lambda: wire, told.append, "camera").get() == "frame"
+    (text,) = told
+    assert text.startswith("what camera sends cannot be used here: malformed: stream 'a'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -97,15 +98,15 @@ def test_a_host_starts_its_own_workers_and_tells_each_its_ends(config):
 
 
 def test_off_loopback_keys_are_asked_for_and_handed_on(config, tmp_path):
-    hosts = HOSTS.replace("127.0.0.1", "10.0.0.1").replace("127.0.0.2", "10.0.0.2")
-    with pytest.raises(ConfigError, match=r"p.yaml:4:1: tcp://10.0.0.1:7700: others can reach"):
+    hosts = HOSTS.replace("127.0.0.1", "10.0.0.1, listen: 0.0.0.0").replace("127.0.0.2", "10.0.0.2")
+    with pytest.raises(ConfigError, match=r"p.yaml:4:1: tcp://0.0.0.0:7700: others can reach"):
         deploy(config(hosts + WORKERS), host="desk")
     keyed = hosts + WORKERS + "wire: {keys: lsd.keys}\n"
     with pytest.raises(ConfigError, match=r"lsd.keys: cannot be read .* livesd keys lsd.keys"):
         deploy(config(keyed), host="desk")
     Keys.make().save(tmp_path / "lsd.keys")
     assert told(deploy(config(keyed), host="desk"), "steady") == [
-        str(tmp_path / "lsd.keys"), "out=tcp://10.0.0.1:7700"
+        str(tmp_path / "lsd.keys"), "out=tcp://0.0.0.0:7700"
     ]  # fmt: skip
 
 
@@ -153,9 +154,16 @@ def test_a_recurrence_stays_on_one_host(config):
         (HOSTS + WORKERS.replace("rack", "desk"), "no worker runs on host 'rack'"),
         (HOSTS + WORKERS + "instances: 2\n", "'instances:' or 'hosts:', not both"),
         ("wire: {compress: true}\n", "p.yaml:4:1: without 'hosts:' there is no wire"),
-        (HOSTS.replace("2, port: 7800", "1") + WORKERS, "'desk' and 'rack' listen on one port"),
+        (
+            HOSTS.replace("2, port: 7800", "1") + WORKERS,
+            "'desk' and 'rack' are reached at one port",
+        ),
         (HOSTS.replace("address: 127.0.0.1", "adress: 127.0.0.1") + WORKERS, "adress"),
         (HOSTS.replace("127.0.0.1", "tcp://x") + WORKERS, "hosts.desk.address"),
+        (
+            HOSTS.replace("127.0.0.1", "0.0.0.0") + WORKERS,
+            "p.yaml:4:25: nobody can reach 0.0.0.0; give its address, and 'listen: 0.0.0.0'",
+        ),
         (HOSTS + WORKERS + "wire: {window: 0}\n", "wire.window"),
     ],
 )
@@ -168,9 +176,41 @@ def test_what_cannot_be_is_told_with_its_place(config, rest, wanted):
 def test_a_name_to_listen_on_becomes_a_number():
     assert numeric("tcp://127.0.0.1:7700") == "tcp://127.0.0.1:7700"
     assert numeric("tcp://[::1]:7700") == "tcp://[::1]:7700"
-    assert numeric("tcp://localhost:7700") in ("tcp://127.0.0.1:7700", "tcp://[::1]:7700")
+    assert numeric("tcp://localhost:7700") == "tcp://127.0.0.1:7700", "who connects comes by IPv4"
     with pytest.raises(ConfigError, match=r"no.such.host.invalid cannot be looked up"):
         numeric("tcp://no.such.host.invalid:7700")
+
+
+def test_hosts_may_listen_alike_on_machines_of_their_own(config):
+    anywhere = "hosts: {desk: {address: 10.0.0.1, listen: 0.0.0.0}, rack: {address: 10.0.0.2, "
+    loaded = config(anywhere + "listen: 0.0.0.0}}\n" + WORKERS)
+    found = wires(loaded, place(loaded))
+    assert [wire.listen for wire in found] == ["tcp://0.0.0.0:7700"] * 2
+
+
+def test_two_hosts_at_one_address_may_not_reach_into_each_others_ports(config):
+    loaded = config(
+        "hosts: {a: {address: 127.0.0.1}, b: {address: 127.0.0.1, port: 7701}}\n"
+        "workers:\n"
+        "  one: {stages: [capture], host: a}\n"
+        "  two: {stages: [recall], host: b}\n"
+        "  three: {stages: [diffusion, memory, blend], host: a}\n"
+        "  four: {stages: [output], host: b}\n"
+    )
+    with pytest.raises(ConfigError, match=r"127.0.0.1:7701: hosts 'b' and 'a' would both listen"):
+        deploy(loaded, host="a")
+
+
+def test_a_machine_that_is_not_the_host_is_told_before_anything_is_started():
+    with pytest.raises(ConfigError, match=r"192.0.2.7:7700: this machine cannot listen there"):
+        numeric("tcp://192.0.2.7:7700")  # RFC 5737: nobody's
+
+
+def test_a_name_that_means_this_machine_to_itself_only_is_refused(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 7700))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: found)
+    with pytest.raises(ConfigError, match=r"on this machine rack is 127.0.1.1, where no other"):
+        numeric("tcp://rack:7700")
 
 
 def test_hosts_and_wires_are_drawn(config):

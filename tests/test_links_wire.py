@@ -363,6 +363,27 @@ def test_sender_that_nobody_listens_to_waits_no_longer_than_told():
     assert stats.dropped + stats.lost == 5
 
 
+def test_a_sender_in_a_hurry_waits_no_longer_for_who_is_silent():
+    sender = sending(policy="block", linger_s=1000)
+    fill(sender, 0, 4)
+    sender.hurry(0.05)
+    with pytest.raises(LinkClosed, match="no receiver is there"):
+        sender.put(parcel(9))
+    sender.close()
+    assert sender.stats().lost == 4
+
+
+@pytest.mark.parametrize("how", ["close", "withdraw"])
+def test_a_sender_in_a_great_hurry_waits_no_longer_for_who_takes_nothing(how):
+    with wire("block", capacity=2) as both:
+        until(lambda: both.sender.peer_age_s() is not None)
+        fill(both.sender, 0, 4)
+        both.sender.hurry(0.05, 0.05)
+        getattr(both.sender, how)()
+        assert both.sender.peer_age_s() is not None
+        assert both.sender.stats().lost > 0
+
+
 def test_nothing_can_be_put_after_the_end():
     sender, outcome = sending(policy="block", linger_s=0.05), []
     fill(sender, 0, 4)  # three are taken over to be sent, one waits
@@ -431,6 +452,8 @@ def test_what_is_malformed_is_counted_and_the_stream_goes_on():
     assert number_of(receiver.get(20)) == 1
     stats = receiver.stats()
     assert stats.reasons == {"malformed": 7, "version": 1, "epoch": 1, "oversized": 2}
+    assert receiver.refusal is not None
+    assert receiver.refusal.partition(":")[0] in stats.reasons, "why, for who runs it"
     balance(stats)
     stranger.close()
     receiver.close()

@@ -218,6 +218,10 @@ class Handed:
     def wait_for_peer(self, stopping):
         pass
 
+    def stop(self): ...
+
+    def kill(self): ...
+
     def close(self):
         self.closed.set()
 
@@ -272,7 +276,8 @@ def test_the_wait_for_the_next_process_is_none_of_the_runs_time(tmp_path):
     clock, out = ManualClock(), Handed()
 
     def wait(stopping):
-        if stopping is runner._session.stopping:  # the source waits; behind it waits who sends
+        assert stopping is runner._session.stopping, "it ends with the run: nothing was captured"
+        if threading.current_thread().name == "lsd-capture":
             clock.advance(60_000_000_000)
 
     out.wait_for_peer = wait
@@ -303,3 +308,36 @@ def test_a_successor_of_the_source_has_what_is_left_of_the_runs_time(tmp_path):
     assert captured_by_next() == FRAMES, "a source begins when its first frame is asked for"
     clock.advance(2_000_000_000)
     assert captured_by_next() == 0
+
+
+def test_only_neighbours_that_are_over_are_waited_for_no_longer():
+    class End:
+        is_over = False
+
+        def peer_is_over(self):
+            self.is_over = True
+
+    ends = incoming, outgoing, returning = End(), End(), End()
+    part = Part(
+        frozenset(["diffusion"]), incoming, outgoing, returning=returning,
+        before="model", behind="mend", beginning="blend",
+    )  # fmt: skip
+    for over, expected in {
+        "camera": [False, False, False],
+        "model": [True, False, False],
+        "blend": [True, False, True],
+        "mend": [True, True, True],
+    }.items():
+        part.peers_are_over({over})
+        assert [end.is_over for end in ends] == expected
+
+
+def test_the_links_hear_that_the_run_ends_or_is_given_up(tmp_path):
+    told = []
+    out = Handed()
+    out.stop, out.kill = lambda: told.append("stop"), lambda: told.append("kill")
+    runner = build_runner(configured(tmp_path), part=Part(frozenset(["capture"]), None, out))
+    runner.stop()
+    assert told == ["stop"]
+    runner.kill()
+    assert told == ["stop", "kill"]

@@ -241,6 +241,8 @@ class Sent:
 
     def close(self): ...
 
+    def kill(self): ...
+
     def stats(self):
         return LinkStats(0, 0, 0, 0)
 

@@ -76,6 +76,7 @@ def test_a_worker_that_never_recovers_fails_the_run_and_ends_the_others():
     assert workers["style"]["post_mortem"]["cause"] == "the camera is gone (exit code 1)"
     assert workers["hand"]["state"] == "ended"
     assert "[hand] got stop" in told
+    assert told.count("[hand] peer style ended") == 1, "it waits for no successor"
 
 
 def test_an_instance_that_fails_for_good_does_not_take_the_others_with_it(tmp_path):
@@ -277,6 +278,21 @@ def test_a_worker_that_comes_back_is_told_who_is_away(tmp_path):
     assert "[hand] peer style lost" in told
     process.send_signal(signal.SIGTERM)
     finished(process)
+
+
+def test_a_worker_that_is_not_started_again_since_the_run_ends_is_waited_for_by_nobody():
+    style, hand = scripted("style", "--crash-at", "1"), scripted("hand", "--follows", "style")
+    process = foreground(deployment(style, hand, restart_delay_s=50.0))
+    told = ""
+    assert process.stderr is not None
+    while "restart 1 of" not in told or "[hand] peer style lost" not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    process.send_signal(signal.SIGTERM)
+    _, workers, rest = finished(process)
+    assert "[hand] peer style ended" in rest
+    assert workers["hand"]["state"] == "ended"
 
 
 def test_malformed_messages_are_counted_and_ignored():

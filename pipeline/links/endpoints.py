@@ -111,7 +111,7 @@ def require_safe(endpoint: str, keys: Keys | None) -> str:
             f"{endpoint}: expected tcp://HOST:PORT, or ipc:///PATH in a directory of your own"
         )
     host = host or "127.0.0.1"
-    if keys is None and not _is_loopback(host):
+    if keys is None and not is_loopback(host):
         raise ConfigError(
             f"{endpoint}: others can reach this address, and the link has no keys; make some with "
             "`livesd keys FILE`, give both hosts that file, and name it in the pipeline: "
@@ -143,7 +143,12 @@ def admitted(request: list[bytes], keys: Keys) -> list[bytes]:
     return [version, request_id, code, text, b"", b""]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine itself can be reached at an address or a name.
+
+    >>> is_loopback("localhost"), is_loopback("127.0.1.1"), is_loopback("10.0.0.2")
+    (True, True, False)
+    """
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

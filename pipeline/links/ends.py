@@ -63,6 +63,20 @@ class Withdrawing(Protocol):
     def withdraw(self) -> None: ...
 
 
+@runtime_checkable
+class Lingering(Protocol):
+    """An end that waits for who is silent at the other one, and can be told to wait less."""
+
+    def hurry(self, silent_s: float, at_most_s: float = ...) -> None: ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """An end that leaves out what cannot be used here, and says why it last did."""
+
+    refusal: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeStats(LinkStats):
     """Counts of a link between processes.

@@ -59,6 +59,7 @@ class WireReceiver(WireEnd, Generic[T]):
         self._link: Link[T] = Link(window if policy == "block" else 1, policy)
         self._incoming = Incoming(self._session)
         self._rejected: Counter[str] = Counter()
+        self.refusal: str | None = None  # why the last message was left out that was
         self._beat_s = 0.0
         self._is_status_due = False
         self._is_closed = self._is_withdrawn = False
@@ -138,7 +139,7 @@ class WireReceiver(WireEnd, Generic[T]):
         try:
             envelope = Envelope.decode(parts[0].buffer)
         except BadMessage as error:
-            self._rejected[error.reason] += 1
+            self._reject(error)
             return
         self._hear()
         self._is_status_due = True
@@ -157,10 +158,14 @@ class WireReceiver(WireEnd, Generic[T]):
         try:
             item = self._codec.unpack(self._parcel(parts))
         except BadMessage as error:
-            self._rejected[error.reason] += 1
+            self._reject(error)
             return
         with suppress(LinkClosed):  # closed just now
             self._link.put(item)
+
+    def _reject(self, error: BadMessage) -> None:
+        self._rejected[error.reason] += 1
+        self.refusal = str(error)
 
     def _parcel(self, parts: list[zmq.Frame]) -> Parcel:
         if len(parts) < 2:

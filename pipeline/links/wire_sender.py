@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -71,6 +72,7 @@ class WireSender(WireEnd, Generic[T]):
         super().__init__(endpoint, bind=bind, keys=keys, max_bytes=MAX_BYTES)
         self._stream, self._codec, self._epoch = stream, codec, epoch
         self._linger_s, self._compress = linger_s, compress
+        self._end_s = self._silence_end_s = math.inf  # `hurry`
         self._link: Link[_Packed[T]] = Link(capacity, policy)
         self._outgoing: Outgoing[_Packed[T]] = Outgoing(self._session, window)
         self._beat_s = 0.0
@@ -89,6 +91,17 @@ class WireSender(WireEnd, Generic[T]):
         self._wake()
         return None if lost is None else lost.item
 
+    def hurry(self, silent_s: float, at_most_s: float = math.inf) -> None:
+        """Wait less from here on; any thread may, while another one waits.
+
+        Args:
+            silent_s: in all so long for a receiver that is not to be heard, in `put` as well.
+            at_most_s: so long for any, in `close` and `withdraw`.
+        """
+        now_s = time.monotonic()
+        self._silence_end_s = min(self._silence_end_s, now_s + silent_s)
+        self._end_s = min(self._end_s, now_s + at_most_s)
+
     def drained(self, timeout_s: float) -> bool:
         """Wait until the receiver has all that was put; False: it has not, in that time."""
         end_s = time.monotonic() + timeout_s
@@ -105,12 +118,7 @@ class WireSender(WireEnd, Generic[T]):
         self._is_closed = True
         self._link.close()
         self._wake()
-        closed_s = time.monotonic()
-        while not self._is_done.wait(_LOOK_S) and self._thread.is_alive():
-            age_s = self.peer_age_s()
-            silent_s = min(math.inf if age_s is None else age_s, time.monotonic() - closed_s)
-            if silent_s >= self._linger_s or self._outgoing.receiver_closed:
-                break
+        self._wait_until(self._is_done.is_set)
         self._end()
         waiting = self._link.stats().depth
         self._lost = self._outgoing.unreleased + waiting
@@ -122,7 +130,7 @@ class WireSender(WireEnd, Generic[T]):
         """
         if self._is_closed:
             return
-        self.drained(self._linger_s)
+        self._wait_until(lambda: self.drained(0.0))
         self._is_closed = True
         self._link.close()
         self._end()
@@ -140,15 +148,30 @@ class WireSender(WireEnd, Generic[T]):
         got = link.put - dropped - depth - self._lost
         return EdgeStats(depth, link.put, got, dropped, reasons, self._lost)
 
+    def _wait_until(self, is_done: Callable[[], bool]) -> None:
+        """Wait for the receiver, unless he has closed, or is silent for too long."""
+        began_s = time.monotonic()
+        while not is_done() and self._thread.is_alive() and not self._outgoing.receiver_closed:
+            now_s, age_s = time.monotonic(), self.peer_age_s()
+            silent_s = min(math.inf if age_s is None else age_s, now_s - began_s)
+            if silent_s >= self._linger_s or now_s >= self._end_s or self._is_forsaken():
+                return
+            self._is_done.wait(_LOOK_S)
+
     def _wait_for_room(self, stopping: threading.Event | None) -> None:
         """Wait until a `block` link has room, which only we take."""
         while self._link.policy == "block" and self._link.stats().depth >= self._link.capacity:
             if self._is_closed or (stopping is not None and stopping.is_set()):
                 return
             self._require_wanted()
+            if self._is_forsaken():
+                raise LinkClosed("nothing can be put: the run ends, and no receiver is there")
             self._require_peer("receiver")
             self._taken.wait(_LOOK_S)
             self._taken.clear()
+
+    def _is_forsaken(self) -> bool:
+        return self.peer_age_s() is None and time.monotonic() >= self._silence_end_s
 
     def _require_wanted(self) -> None:
         if self._outgoing.receiver_closed:
