@@ -205,7 +205,8 @@ def _times(now: Reading, before: Reading | None, name: str, **labels: str) -> Ti
     p50, p99 = (now.value(name, quantile=quantile, **labels) for quantile in ("0.5", "0.99"))
     total_s = _difference(now, before, f"{name}_sum", **labels)
     count = _difference(now, before, f"{name}_count", **labels)
-    mean_s = total_s / count if total_s is not None and count else None
+    # Fewer than before: another process of the worker counts them, and its second is not over.
+    mean_s = total_s / count if total_s is not None and count is not None and count > 0 else None
     return Times(*(None if value is None else value * 1000 for value in (p50, p99, mean_s)))
 
 

@@ -171,6 +171,12 @@ def test_now_is_what_has_come_since_the_last_look():
     assert "24.0 fps" in glance_line(glance)
 
 
+def test_a_worker_that_began_anew_has_no_mean_of_the_second_in_which_it_did():
+    before = reading(run_text(served=100, spent=0.9), at_s=10.0)
+    now = reading(run_text(served=5, spent=0.1), at_s=11.0)
+    assert glance_at(now, before).service["diffusion"].now is None
+
+
 @pytest.mark.parametrize(
     "change", [("start_time_seconds 7", "start_time_seconds 8"), ("total 110", "total 109")]
 )
