@@ -144,7 +144,8 @@ def glance_table(glance: Glance) -> RenderableType:
     waiting = ", ".join(f"{count} for {thread}" for thread, count in glance.waiting.items())
     lost = [*_lost(glance), *(f"{event} {count}" for event, count in glance.events.items())]
     lines = [" | ".join(_speed(glance)), " | ".join(lost) or "nothing lost"]
-    return Group(head, *map(Text, lines), table, Text(f"waiting: {waiting}"))
+    last = [Text(f"waiting: {waiting}")] if waiting else []  # workers tell nothing of it
+    return Group(head, *map(Text, lines), table, *last)
 
 
 _COLOURS = {"starting": "yellow", "running": "green", "stopping": "yellow", "ended": "yellow"}

@@ -90,8 +90,10 @@ def test_the_end_is_told_however_much_there_is_to_report(ends):
     ours, theirs = ends
     messages = [f"output {n} cannot be written; it is tried again" for n in range(1000)]
     frames = {"emitted": 9}
-    Control(theirs, lambda: None).ended({"messages": messages, "frames": frames})
-    assert told(ours) == ("ended", {"report": {"frames": frames}})
+    control = Control(theirs, lambda: None)
+    for too_much in (messages, "x" * (MAX_BYTES - 60)):  # by itself, and only beside the frames
+        control.ended({"messages": too_much, "frames": frames})
+        assert told(ours) == ("ended", {"report": {"frames": frames}})
 
 
 def test_who_cannot_answer_still_hears_that_it_must_stop(ends, capfd):

@@ -308,6 +308,7 @@ def test_server_ends_with_all_its_threads_though_a_client_hangs(monkeypatch):
 
 def test_a_crowd_takes_no_more_threads_and_descriptors_than_a_run_can_spare(monkeypatch):
     monkeypatch.setattr(metrics_server, "_MOST_CLIENTS", 2)
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 60)  # not what ends it here
     run = make_runner(FakeSource(1), CollectingSink())
     with ExitStack() as stack:
         server = stack.enter_context(closing(MetricsServer(run, "fake", MetricsConfig(port=0))))

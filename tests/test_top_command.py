@@ -131,6 +131,12 @@ def test_table_has_the_run_and_a_line_a_stage():
     assert lines[-1] == "waiting: 1 for compute"
 
 
+def test_table_has_no_line_for_what_the_run_does_not_tell():
+    text = "".join(line for line in run_text().splitlines(True) if "link_depth" not in line)
+    with canned([text]) as url:
+        assert "waiting" not in top(url, "--once").stdout.splitlines()[-1]
+
+
 def test_json_is_one_line_of_figures():
     with canned([run_text()]) as url:
         told = json.loads(top(url, "--once", "--json").stdout)

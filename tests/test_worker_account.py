@@ -16,7 +16,7 @@ def test_of_report_and_heartbeat_the_newer_counts_reason_by_reason():
 
 
 @pytest.mark.parametrize(
-    "report", [{"frames": 3}, {"frames": {"dropped": 3, "failed": "x"}}, {"frames": None}]
+    "report", [{"frames": 3}, {"frames": {"dropped": 3, "failed": -9}}, {"frames": None}]
 )
 def test_a_report_that_makes_no_sense_changes_nothing(report):
     assert Account(report, {"late": 1}, 2).closed({}) == Account({}, {"late": 1}, 2)
