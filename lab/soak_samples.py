@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lsd.pipeline.errors import ConfigError
-from lsd.pipeline.supervised import dropped_of
+from lsd.pipeline.worker_account import dropped_of
 
 _KEPT = ("captured", "emitted", "repeated", "failed", "frames")
 

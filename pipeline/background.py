@@ -10,10 +10,11 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,7 +51,7 @@ def start_background(
     log = log_path(name)
     told, tell = os.pipe()
     content = sealed_file("deployment", json.dumps(deployment.to_json()).encode())
-    with os.fdopen(told, "rb") as answer, log.open("ab") as output:
+    with _interruptible(), os.fdopen(told, "rb") as answer, log.open("ab") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "lsd.pipeline.background", "--name", name),
@@ -80,6 +81,18 @@ def start_background(
     if outcome["usage"]:
         raise ConfigError(outcome["error"])
     raise LsdError(f"{outcome['error']}; the log: {log}")
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have a Ctrl-C raise KeyboardInterrupt, where the command would just be gone (`__main__`)."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Log:

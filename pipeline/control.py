@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -106,7 +107,7 @@ class Control:
         Args:
             report: what the supervisor's own report is to hold of this worker; plain JSON.
         """
-        self._send("ended", {"report": dict(report or {})}, _LAST_WORD_S)
+        self._send("ended", {"report": _fitting("ended", report or {})}, _LAST_WORD_S)
 
     def failed(self, error: str) -> None:
         """Say what went wrong; exit now, with 2 where no restart can help."""
@@ -151,6 +152,25 @@ class Control:
 
     def _tell(self) -> None:
         try:
-            self._send("report", {"report": dict(self._on_tell())}, 0)
-        except WireError:  # too large: the next one may be smaller
-            self.unsent += 1
+            report = self._on_tell()
+        except Exception as error:  # whatever it is, "stop" must still be heard
+            print(f"cannot tell how it goes: {error!r}", file=sys.stderr, flush=True)
+            return
+        self._send("report", {"report": _fitting("report", report)}, 0)
+
+
+def _fitting(kind: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report without what no packet can hold: what is no JSON, then what is largest.
+
+    A run that has warned of very much ends all the same, and its frames are accounted for.
+    """
+    try:
+        encode(kind, {"report": report})
+        return dict(report)
+    except WireError:
+        fitting: dict[str, Any] = {}
+    for name in sorted(report, key=lambda name: len(repr(report[name]))):
+        with contextlib.suppress(WireError):
+            encode(kind, {"report": {**fitting, name: report[name]}})
+            fitting[name] = report[name]
+    return fitting

@@ -144,7 +144,8 @@ def glance_table(glance: Glance) -> RenderableType:
     waiting = ", ".join(f"{count} for {thread}" for thread, count in glance.waiting.items())
     lost = [*_lost(glance), *(f"{event} {count}" for event, count in glance.events.items())]
     lines = [" | ".join(_speed(glance)), " | ".join(lost) or "nothing lost"]
-    return Group(head, *map(Text, lines), table, Text(f"waiting: {waiting}"))
+    last = [Text(f"waiting: {waiting}")] if waiting else []  # workers tell nothing of it
+    return Group(head, *map(Text, lines), table, *last)
 
 
 _COLOURS = {"starting": "yellow", "running": "green", "stopping": "yellow", "ended": "yellow"}
@@ -205,7 +206,8 @@ def _times(now: Reading, before: Reading | None, name: str, **labels: str) -> Ti
     p50, p99 = (now.value(name, quantile=quantile, **labels) for quantile in ("0.5", "0.99"))
     total_s = _difference(now, before, f"{name}_sum", **labels)
     count = _difference(now, before, f"{name}_count", **labels)
-    mean_s = total_s / count if total_s is not None and count else None
+    # Fewer than before: another process of the worker counts them, and its second is not over.
+    mean_s = total_s / count if total_s is not None and count is not None and count > 0 else None
     return Times(*(None if value is None else value * 1000 for value in (p50, p99, mean_s)))
 
 

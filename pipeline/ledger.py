@@ -98,11 +98,12 @@ class Ledger:
         with self._lock:
             self._failed += 1
 
-    def emit(self, seq: int, now_ns: int, deadline_ns: int | None) -> None:
-        """Book a frame out as handed over at `now_ns`."""
+    def emit(self, seq: int, now_ns: int, deadline_ns: int | None) -> bool:
+        """Book a frame out as handed over at `now_ns`; return whether by its deadline."""
+        is_on_time = deadline_ns is not None and now_ns <= deadline_ns
         with self._lock:
             self._emitted += 1
-            if deadline_ns is not None and now_ns <= deadline_ns:
+            if is_on_time:
                 if seq < self.warmup_frames:
                     self._on_time_in_warmup += 1
                 else:
@@ -110,6 +111,7 @@ class Ledger:
             if self._first_ns is None:
                 self._first_ns = now_ns
             self._last_ns = now_ns
+        return is_on_time
 
     def repeat(self, kind: OnMiss = "repeat") -> None:
         """Count what stood in at a missed deadline; no frame is booked."""

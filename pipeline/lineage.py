@@ -12,7 +12,9 @@ from lsd.pipeline.links import memory
 LINEAGE = "lineage"  # what its memory is called where it is handed down
 BYTES = mmap.PAGESIZE
 _WORD = struct.Struct("<Q")
-_BORN, _CAPTURED, _EMITTED, _RECEIVED, _SENT, _BEGAN = range(0, 48, 8)  # places in the page
+_BORN, _CAPTURED, _EMITTED, _RECEIVED, _SENT, _BEGAN, _ON_TIME = range(
+    0, 56, 8
+)  # places in the page
 
 
 class Lineage:
@@ -47,6 +49,11 @@ class Lineage:
         return self._read(_EMITTED)
 
     @property
+    def on_time(self) -> int:
+        """How many of those did so by their deadline."""
+        return self._read(_ON_TIME)
+
+    @property
     def received(self) -> int:
         """How many frames came from another host, in all processes."""
         return self._read(_RECEIVED)
@@ -74,9 +81,11 @@ class Lineage:
         """Note that the source has made a frame."""
         self._count(_CAPTURED)
 
-    def emit(self) -> None:
-        """Note that a fresh frame reached the sinks."""
+    def emit(self, *, is_on_time: bool) -> None:
+        """Note that a fresh frame reached the sinks, and whether by its deadline."""
         self._count(_EMITTED)
+        if is_on_time:
+            self._count(_ON_TIME)
 
     def receive(self) -> None:
         """Note that a frame came from another host."""
@@ -109,6 +118,11 @@ class Lineages:
     def emitted(self) -> int:
         """Fresh frames that reached the sinks, likewise."""
         return sum(page.emitted for page in self._pages)
+
+    @property
+    def on_time(self) -> int:
+        """Those of them that did so by their deadline."""
+        return sum(page.on_time for page in self._pages)
 
     @property
     def received(self) -> int:

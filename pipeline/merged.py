@@ -25,13 +25,16 @@ class Told:
         stages: that it ran.
         report: of its last process, as the worker program sends it; empty where it told none.
         restarts: how often it was started again.
-        dropped_before: reason -> frames that its processes that died had dropped, as far as known.
+        dropped_before: reason -> frames that the processes before that one had dropped, as far as
+            known.
+        failed_before: frames that a stage of those lost by an error, likewise.
     """
 
     stages: Sequence[str]
     report: Mapping[str, Any]
     restarts: int = 0
     dropped_before: Mapping[str, int] = field(default_factory=dict)
+    failed_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,20 @@ class Crossed:
         captured: made by the source, where it is among them.
         emitted: fresh ones that reached the sinks, where those are.
         received, sent: from other hosts and to them.
+        on_time: of the emitted, those that were by their deadline.
     """
 
     captured: int = 0
     emitted: int = 0
     received: int = 0
     sent: int = 0
+    on_time: int = 0
 
     @classmethod
     def of(cls, pages: Lineages) -> Crossed:
         """Read what they count; what leaves first, since more may come meanwhile."""
-        sent, emitted = pages.sent, pages.emitted
-        return cls(pages.captured, emitted, pages.received, sent)
+        on_time, sent, emitted = pages.on_time, pages.sent, pages.emitted
+        return cls(pages.captured, emitted, pages.received, sent, on_time)
 
 
 def merge(
@@ -65,9 +70,10 @@ def merge(
 ) -> Report:
     """Put the workers' reports together, in the order of their stages.
 
-    Counts hold for the whole run, percentiles and the frames on time for the last process of
-    each worker: those before took theirs with them. No warm-up is left out of the hit rate of
-    several: the sink's process does not know which frames the source's has counted. What nobody
+    Counts hold for the whole run, but for what stood in for a frame; that and percentiles are of
+    the last process of each worker: those before took theirs with them. No warm-up is left out of
+    the hit rate of several: the sink's process does not know which frames the source's has
+    counted, nor does a second process which the first one had. What nobody
     accounts for at the end was on its way through a process that died: dropped, `worker_died`.
 
     Args:
@@ -83,14 +89,17 @@ def merge(
     for worker in workers:
         dropped.update(worker.dropped_before)
         dropped.update(_frames(worker.report).get("dropped", {}))
-    failed = sum(_frames(report).get("failed", 0) for report in reports)
+    failed = sum(
+        _frames(worker.report).get("failed", 0) + worker.failed_before for worker in workers
+    )
     came, emitted = crossed.captured + crossed.received, crossed.emitted
     lost = came - emitted - crossed.sent - failed - sum(dropped.values())
     has_died = any(worker.restarts for worker in workers) or not all(reports)
     if lost > 0 and has_died and is_over:
         dropped[LOST] = lost
-    on_time: int = last.get("on_time", 0)
-    warmup: int = last.get("warmup_frames", 0) if len(workers) == 1 else 0
+    is_one = len(workers) == 1 and not has_died
+    on_time: int = last.get("on_time", 0) if is_one else crossed.on_time
+    warmup: int = last.get("warmup_frames", 0) if is_one else 0
     counted = (crossed.captured or crossed.received) - warmup
     has_sink = emitted > 0 or not crossed.sent
     events: dict[str, Mapping[str, int]] = {}

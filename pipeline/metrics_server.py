@@ -21,6 +21,7 @@ from lsd.pipeline.exposition import Observed, RunCollector
 
 _STUCK_S = 5.0  # a client that takes or sends nothing for so long is cut off
 _POLL_S = 0.05  # `shutdown` waits for the end of one
+_MOST_CLIENTS = 32  # each takes a thread, and a descriptor that the run may need
 
 
 class MetricsServer:
@@ -71,10 +72,15 @@ class _Server(ThreadingHTTPServer):
         self.run, self.registry = run, registry
         # One collection at a time: many that ask must not add up to a load.
         self.collecting = threading.Lock()
+        self.is_closing = False
         self._connections: set[Any] = set()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Turn away who comes when too many are there."""
+        return len(self._connections) < _MOST_CLIENTS
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self._connections.add(request)
@@ -85,6 +91,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
+        self.is_closing = True
         for connection in list(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -102,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path == "/metrics":
             with self.server.collecting:
+                if self.server.is_closing:  # it is cut off: nobody would have the answer
+                    return
                 encode, kind = choose_encoder(self.headers.get("Accept", ""))
                 body = encode(self.server.registry)
             self._send(HTTPStatus.OK, kind, body)
@@ -135,7 +144,7 @@ def _explain(where: MetricsConfig, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"{at} is in use by another program; stop it (try: fuser {where.port}/tcp) or take "
-            f"another port, such as --metrics-port {where.port + 1}"
+            f"another port, such as --set metrics.port={where.port + 1}, or 0 for any free one"
         )
     if error.errno == errno.EACCES:
         return f"{at} is not allowed to you; take a port above 1023"

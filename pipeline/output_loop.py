@@ -71,9 +71,9 @@ class OutputLoop:
             recorder.drop(skipped(self._stage.name), frame.seq, end_ns)
             return
         recorder.span(self._place, frame.seq, flight.ready_ns, start_ns, end_ns)
-        recorder.ledger.emit(frame.seq, end_ns, frame.deadline_ns)
+        is_on_time = recorder.ledger.emit(frame.seq, end_ns, frame.deadline_ns)
         if session.part.lineage is not None:
-            session.part.lineage.emit()
+            session.part.lineage.emit(is_on_time=is_on_time)
         latency_ns = end_ns - frame.captured_ns
         recorder.latency.record(frame.seq, latency_ns)
         service_ns = flight.service_ns + end_ns - start_ns

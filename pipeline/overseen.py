@@ -15,6 +15,7 @@ from lsd.pipeline.link import LinkStats
 from lsd.pipeline.merged import Crossed, Told, merge
 from lsd.pipeline.report import Report
 from lsd.pipeline.supervised import Supervised
+from lsd.pipeline.worker_account import Account
 from lsd.pipeline.worker_life import State
 
 if TYPE_CHECKING:
@@ -65,12 +66,7 @@ class Overseen:
         """Ask all workers, and put together what they tell: the run so far."""
         self._ask(self.instance.workers, PATIENCE_S)
         told = [
-            Told(
-                worker.spec.stages,
-                worker.report or worker.latest,
-                worker.life.restarts,
-                dict(worker.dropped),
-            )
+            _told(worker.spec.stages, worker.life.restarts, worker.account)
             for worker in self.instance.workers
         ]
         return merge(
@@ -101,6 +97,10 @@ class Overseen:
     def links(self) -> dict[str, LinkStats]:
         """Return none: what waits between processes stands in each one's report."""
         return {}
+
+
+def _told(stages: Sequence[str], restarts: int, account: Account) -> Told:
+    return Told(stages, account.report, restarts, account.dropped, account.failed)
 
 
 @contextmanager

@@ -96,7 +96,13 @@ def merged_report(
     specs = [spec for spec in deployment.specs if spec.instance == instance]
     workers = [status["workers"][spec.name] for spec in specs]
     told = [
-        Told(each["stages"], each.pop("report"), each["restarts"], each["dropped_before"])
+        Told(
+            each["stages"],
+            each.pop("report"),
+            each["restarts"],
+            each["dropped_before"],
+            each["failed_before"],
+        )
         for each in workers
     ]
     return merge(told, Crossed.of(pages), budget_ms=deployment.budgets_ms.get(instance))

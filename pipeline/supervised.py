@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from lsd.pipeline.control_messages import DROPPED, Message, Scalar
+from lsd.pipeline.control_messages import Message, Scalar
 from lsd.pipeline.post_mortem import PostMortem
 from lsd.pipeline.process import DUMP_SIGNAL
+from lsd.pipeline.worker_account import Account
 from lsd.pipeline.worker_life import USAGE, Action, Exit, State, WorkerLife
 from lsd.pipeline.worker_process import WorkerProcess, WorkerSpec
 from lsd.pipeline.workers import SupervisionConfig
@@ -18,6 +19,7 @@ from lsd.pipeline.workers import SupervisionConfig
 _SIGNALS = {
     Action.DUMP: DUMP_SIGNAL, Action.TERM: signal.SIGTERM, Action.KILL: signal.SIGKILL
 }  # fmt: skip
+_NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TELLING = (State.READY, State.RUNNING, State.DEGRADED, State.ENDING)
 
 
@@ -45,12 +47,11 @@ class Supervised:
         self.life = WorkerLife(policy, time.monotonic_ns())
         self.process: WorkerProcess | None = None
         self.report: dict[str, Any] = {}  # of its end
-        self.latest: dict[str, Any] = {}  # of this process so far, as it told when last asked
-        self.told_ns = 0  # when that was
+        self.account = Account()
+        self.told_ns = 0  # when it last told how it goes
         self.is_away = False
         self.post_mortem: PostMortem | None = None
         self.malformed = 0
-        self.dropped: Counter[str] = Counter()  # by processes that died, as they told last
         self._policy = policy
         self._emit = emit
         self._on_spawn = on_spawn
@@ -107,11 +108,11 @@ class Supervised:
         for output in process.outputs:
             self.forward(output.drain())
         process.close()
-        self.process, self.latest = None, {}
+        self.process = None
         was_stopping = self.life.state is State.ENDING
         actions = self.life.exited(time.monotonic_ns(), how)
         if not self.report:
-            self.dropped.update(dropped_of(self._status))
+            self.account = self.account.closed(self._status)
         if self.life.cause is not None:
             self._examine(process)
         elif not was_stopping or self.life.state is not State.ENDED:
@@ -139,7 +140,8 @@ class Supervised:
             "malformed": self.malformed + (self.process.malformed if self.process else 0),
             "post_mortem": None if self.post_mortem is None else self.post_mortem.to_json(),
             "report": self.report,
-            "dropped_before": dict(self.dropped),
+            "dropped_before": dict(self.account.dropped),
+            "failed_before": self.account.failed,
         }
 
     def _tell_end(self) -> None:
@@ -167,14 +169,16 @@ class Supervised:
 
     def _spawn(self) -> None:
         now_ns = time.monotonic_ns()
+        if self.report:  # it ended in order, and is to run again
+            self.account, self.report = self.account.closed(self._status), {}
         self._spawned_ns, self._beat_ns, self._status = now_ns, 0, {}
-        self.report, self.latest = {}, {}
         try:
             self.process = WorkerProcess(self.spec)
         except OSError as error:
             self.life.failed(f"cannot be started: {error}")
-            self.life.exited(now_ns, Exit(USAGE))
-            self._emit(f"{self.spec.name}: {self.life.cause}")
+            # A machine that has no room may have it later; no later try finds another program.
+            self.life.exited(now_ns, Exit(1 if error.errno in _NO_ROOM else USAGE))
+            self._emit(f"{self.spec.name}: {self.life.cause}; {self._outcome(now_ns)}")
             self._tell_end()
             return
         self._on_spawn(self, self.process)
@@ -197,9 +201,11 @@ class Supervised:
             if was_degraded and self.life.state is State.RUNNING:
                 self._emit(f"{self.spec.name}: running again")
         elif message.kind == "report":
-            self.latest, self.told_ns = message.body.get("report", {}), now_ns
+            self.account = self.account._replace(report=message.body.get("report", {}))
+            self.told_ns = now_ns
         elif message.kind == "ended":
             self.report = message.body.get("report", {})
+            self.account = self.account._replace(report=self.report)
             self.life.ended(now_ns)
         else:
             self.life.failed(message.body["error"])
@@ -234,16 +240,3 @@ class Supervised:
         if life.in_a_row:
             return f"given up after {life.in_a_row} restarts in a row; {whole} ends"
         return f"given up; {whole} ends"
-
-
-def dropped_of(status: Mapping[str, Scalar]) -> dict[str, int]:
-    """Return the frames that a worker has dropped, by reason, from what its heartbeat says.
-
-    >>> dropped_of({"frames": 9, "dropped_superseded": 2})
-    {'superseded': 2}
-    """
-    return {
-        name.removeprefix(DROPPED): count
-        for name, count in status.items()
-        if name.startswith(DROPPED) and isinstance(count, int)
-    }

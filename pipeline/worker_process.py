@@ -116,7 +116,13 @@ class WorkerProcess:
             self.control.close()
             raise
         self.pid = self._popen.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:  # no descriptor is left: without one it cannot be watched
+            self.control.close()
+            self._popen.kill()
+            self._popen.communicate()
+            raise
         assert self._popen.stdout is not None
         assert self._popen.stderr is not None
         self.stderr_tail: deque[str] = deque(maxlen=TAIL_LINES)

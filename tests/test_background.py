@@ -105,6 +105,27 @@ def test_a_run_that_does_not_come_up_says_why_and_leaves_nothing(home):
     assert "--- worker hand" in log_path("trial").read_text()
 
 
+_ASKING = (
+    "import json, os, signal, sys; from lsd.pipeline.background import start_background; "
+    "from lsd.pipeline.deployment import Deployment; "
+    "signal.signal(signal.SIGINT, lambda *_: os._exit(130)); "  # as `livesd` does
+    "start_background(Deployment.from_json(json.loads(sys.argv[1])), 'trial')"
+)
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_it_comes_up_ends_what_it_has_started(home):
+    made = json.dumps(deployment(scripted("eye", "--never-ready")).to_json())
+    asking = subprocess.Popen([sys.executable, "-c", _ASKING, made], stderr=subprocess.PIPE)
+    (run,) = await_that(find_runs, "a run")
+    (eye,) = await_that(lambda: children_of(run.pid), "a worker")
+    asking.send_signal(signal.SIGINT)
+    assert b"KeyboardInterrupt" in asking.communicate(timeout=60)[1]
+    assert not is_alive(run.pid)
+    assert not is_alive(eye)
+    assert list(home.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_what_is_up_without_one_of_its_instances_says_so():
     good = scripted("one/eye", instance="one", cores=[min(os.sched_getaffinity(0))])

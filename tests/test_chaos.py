@@ -31,7 +31,7 @@ def runtime(tmp_path, monkeypatch):
 
 def three(**values):
     workers = (scripted(name) for name in ("eye", "style", "hand"))
-    rules = {"max_restarts": 1000, "health_check_timeout_s": 1.0, "restart_window_s": 0.5} | values
+    rules = {"max_restarts": 1000, "health_check_timeout_s": 2.0, "restart_window_s": 0.5} | values
     return deployment(*workers, **rules)
 
 

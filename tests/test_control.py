@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 import threading
 
@@ -75,15 +76,34 @@ def test_stop_and_peers_reach_the_worker(ends):
     assert events == [("style", "lost"), ("style", "back"), ("eye", "ended")]
 
 
-def test_who_is_asked_tells_how_it_goes_and_one_answer_too_large_is_not_the_last(ends):
+def test_who_is_asked_tells_how_it_goes_and_of_an_answer_too_large_what_fits(ends):
     ours, theirs = ends
-    answers = iter([{"fps": 25.0}, {"engine": "x" * MAX_BYTES}, {"fps": 24.0}])
-    control = Control(theirs, lambda: None, on_tell=lambda: next(answers))
-    for _ in range(3):
+    answers = iter([{"fps": 25.0}, {"engine": "x" * MAX_BYTES, "gap": math.nan, "fps": 24.0}])
+    Control(theirs, lambda: None, on_tell=lambda: next(answers))
+    for _ in range(2):
         ours.send(encode("tell", {}))
     assert told(ours) == ("report", {"report": {"fps": 25.0}})
     assert told(ours) == ("report", {"report": {"fps": 24.0}})
-    assert control.unsent == 1
+
+
+def test_the_end_is_told_however_much_there_is_to_report(ends):
+    ours, theirs = ends
+    messages = [f"output {n} cannot be written; it is tried again" for n in range(1000)]
+    frames = {"emitted": 9}
+    control = Control(theirs, lambda: None)
+    for too_much in (messages, "x" * (MAX_BYTES - 60)):  # by itself, and only beside the frames
+        control.ended({"messages": too_much, "frames": frames})
+        assert told(ours) == ("ended", {"report": {"frames": frames}})
+
+
+def test_who_cannot_answer_still_hears_that_it_must_stop(ends, capfd):
+    ours, theirs = ends
+    stopped = threading.Event()
+    Control(theirs, stopped.set, on_tell=lambda: 1 // 0)
+    ours.send(encode("tell", {}))
+    ours.send(encode("stop", {}))
+    assert stopped.wait(30)
+    assert "cannot tell how it goes: ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_a_supervisor_that_is_gone_stops_the_worker(ends):

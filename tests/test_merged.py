@@ -22,14 +22,13 @@ MODEL = told(["diffusion"], frames={"failed": 2}, engine="torch", stages={
 SCREEN = told(
     ["output"],
     frames={"repeated": 4},
-    on_time=90,
     fps=25.0,
     latency_ms={"p50": 20.0, "p95": 30.0, "p99": 35.0, "max": 41.0},
 )
 
 
 def test_counts_are_sums_and_percentiles_come_from_who_has_them():
-    report = merge([CAMERA, MODEL, SCREEN], Crossed(100, 95), budget_ms=40.0)
+    report = merge([CAMERA, MODEL, SCREEN], Crossed(100, 95, on_time=90), budget_ms=40.0)
     counts = report.counts
     assert (counts.captured, counts.emitted, counts.repeated, counts.failed) == (100, 95, 4, 2)
     assert counts.dropped == {"superseded": 3}
@@ -43,9 +42,19 @@ def test_counts_are_sums_and_percentiles_come_from_who_has_them():
 
 
 def test_late_frames_are_misses_those_of_the_warm_up_too():
-    report = merge([CAMERA, MODEL, SCREEN], Crossed(100, 95), budget_ms=40.0)
+    report = merge([CAMERA, MODEL, SCREEN], Crossed(100, 95, on_time=90), budget_ms=40.0)
     assert report.hit_rate == 0.9
-    assert merge([CAMERA, MODEL, SCREEN], Crossed(100, 95), budget_ms=None).hit_rate is None
+    assert (
+        merge([CAMERA, MODEL, SCREEN], Crossed(100, 95, on_time=90), budget_ms=None).hit_rate
+        is None
+    )
+
+
+def test_a_worker_that_was_alone_and_never_died_leaves_its_warm_up_out():
+    alone = told(["capture", "output"], on_time=60, warmup_frames=20)
+    assert merge([alone], Crossed(100, 95, on_time=64), budget_ms=40.0).hit_rate == 60 / 80
+    again = Told(alone.stages, alone.report, restarts=1)
+    assert merge([again], Crossed(100, 95, on_time=64), budget_ms=40.0).hit_rate == 64 / 100
 
 
 def test_what_a_dead_process_had_is_lost_and_otherwise_still_on_its_way():
@@ -60,10 +69,15 @@ def test_what_dead_processes_had_dropped_keeps_its_reason():
     camera = Told(CAMERA.stages, CAMERA.report, restarts=1, dropped_before={"superseded": 7})
     counts = merge([camera, MODEL, SCREEN], Crossed(110, 95), budget_ms=40.0).counts
     assert counts.dropped == {"superseded": 10, "worker_died": 3}
+    model = Told(MODEL.stages, MODEL.report, restarts=1, failed_before=3)
+    counts = merge([camera, model, SCREEN], Crossed(110, 95), budget_ms=40.0).counts
+    assert (counts.failed, counts.dropped) == (5, {"superseded": 10})
 
 
 def test_a_worker_that_told_nothing_leaves_a_report_without_it():
-    report = merge([Told(["capture"], {}), MODEL, SCREEN], Crossed(100, 95), budget_ms=40.0)
+    report = merge(
+        [Told(["capture"], {}), MODEL, SCREEN], Crossed(100, 95, on_time=90), budget_ms=40.0
+    )
     assert report.read.count == 0
     assert report.counts.dropped == {"worker_died": 3}
 
@@ -79,7 +93,7 @@ def test_the_ladder_and_the_sums_of_durations_come_through():
     model = told(["diffusion"], ladder=ladder.to_json(), stages={
         "diffusion": {"frames": 9, "service_ms": {"p50": 9.0, "count": 12, "sum": 110.5}}
     })  # fmt: skip
-    report = merge([CAMERA, model, SCREEN], Crossed(100, 95), budget_ms=40.0)
+    report = merge([CAMERA, model, SCREEN], Crossed(100, 95, on_time=90), budget_ms=40.0)
     assert report.ladder == ladder
     service = report.stages["diffusion"].service
     assert (service.total_count, service.total_ms) == (12, 110.5)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import closing, contextmanager
+import time
+from contextlib import ExitStack, closing, contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -275,7 +276,7 @@ def test_port_in_use_is_one_clear_error():
                           MetricsConfig(port=port))  # fmt: skip
     assert str(raised.value) == (
         f"metrics: 127.0.0.1:{port} is in use by another program; stop it (try: fuser {port}/tcp) "
-        f"or take another port, such as --metrics-port {port + 1}"
+        f"or take another port, such as --set metrics.port={port + 1}, or 0 for any free one"
     )
 
 
@@ -303,6 +304,45 @@ def test_server_ends_with_all_its_threads_though_a_client_hangs(monkeypatch):
         assert client.recv(100) == b"", "the client was not cut off"
     with pytest.raises(OSError, match="refused"):
         get(server.url)
+
+
+def test_a_crowd_takes_no_more_threads_and_descriptors_than_a_run_can_spare(monkeypatch):
+    monkeypatch.setattr(metrics_server, "_MOST_CLIENTS", 2)
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 60)  # not what ends it here
+    run = make_runner(FakeSource(1), CollectingSink())
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(MetricsServer(run, "fake", MetricsConfig(port=0))))
+        there = [stack.enter_context(client_of(server)) for _ in range(2)]
+        with client_of(server) as refused:
+            assert refused.recv(100) == b"", "it was not turned away"
+        there[0].sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert there[0].recv(100).startswith(b"HTTP/1.0 503")
+        while there[0].recv(100):
+            pass
+        while not server._server.verify_request(None, None):  # its thread is about to end
+            time.sleep(0.001)
+        assert get(server.url)[0] == 200, "there is room again"
+
+
+def test_who_waits_for_an_answer_does_not_delay_the_end():
+    run = make_runner(FakeSource(1), CollectingSink())
+    server = MetricsServer(run, "fake", MetricsConfig(port=0))
+    reports = []
+    run.report = lambda: reports.append(None)
+    with client_of(server) as client, server._server.collecting:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        closing_it = threading.Thread(target=server.close)
+        closing_it.start()
+        assert client.recv(100) == b""  # cut off
+    closing_it.join(20)
+    assert not closing_it.is_alive()
+    assert reports == [], "it was worked out for nobody"
+
+
+def client_of(server):
+    client = socket.create_connection(("127.0.0.1", server.port))
+    client.settimeout(20)
+    return client
 
 
 def test_any_other_path_is_not_found():

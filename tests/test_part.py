@@ -248,6 +248,23 @@ def test_a_source_that_was_started_again_goes_on_counting_and_is_a_cut(tmp_path)
     assert lineage.captured == 40 + FRAMES
 
 
+def test_the_page_of_the_last_worker_tells_what_came_out_and_what_was_on_time(tmp_path):
+    config = configured(tmp_path, **{"stages.output.outputs": "[null://]"})
+    params, now_ns = ParamStore(config.stages).snapshot(), time.monotonic_ns()
+    deadlines = (now_ns + 60_000_000_000, now_ns - 1)
+    frames = [
+        replace(frame(params, seq), deadline_ns=deadline_ns, captured_ns=now_ns)
+        for seq, deadline_ns in enumerate(deadlines)
+    ]
+    lineage = Lineage(memory.create("lineage", BYTES))
+    incoming = Handed([Flight(each, 1, now_ns) for each in frames])
+    part = Part(frozenset(["output"]), incoming, None, lineage=lineage)
+    runner = build_runner(config, part=part)
+    runner.start()
+    assert runner.wait(60)
+    assert (lineage.emitted, lineage.on_time) == (2, 1)
+
+
 @pytest.mark.parametrize("stages", [["diffusion", "memory", "blend"], ["output"]])
 def test_what_a_dead_process_left_behind_is_dropped(tmp_path, stages):
     config = configured(tmp_path, live="true", **{"stages.output.outputs": "[null://]"})

@@ -131,6 +131,12 @@ def test_table_has_the_run_and_a_line_a_stage():
     assert lines[-1] == "waiting: 1 for compute"
 
 
+def test_table_has_no_line_for_what_the_run_does_not_tell():
+    text = "".join(line for line in run_text().splitlines(True) if "link_depth" not in line)
+    with canned([text]) as url:
+        assert "waiting" not in top(url, "--once").stdout.splitlines()[-1]
+
+
 def test_json_is_one_line_of_figures():
     with canned([run_text()]) as url:
         told = json.loads(top(url, "--once", "--json").stdout)
@@ -169,6 +175,12 @@ def test_now_is_what_has_come_since_the_last_look():
     assert glance.service["diffusion"].now == pytest.approx(50.0)
     assert glance.latency.now is None, "no frame has come out"
     assert "24.0 fps" in glance_line(glance)
+
+
+def test_a_worker_that_began_anew_has_no_mean_of_the_second_in_which_it_did():
+    before = reading(run_text(served=100, spent=0.9), at_s=10.0)
+    now = reading(run_text(served=5, spent=0.1), at_s=11.0)
+    assert glance_at(now, before).service["diffusion"].now is None
 
 
 @pytest.mark.parametrize(
