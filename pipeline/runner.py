@@ -164,8 +164,7 @@ class Runner:
             params=params.snapshot(),
             resumes=part is not None and part.first_seq > 0,
         )
-        self._graph = graph
-        self._session = Session(graph, settings, context, params, part)
+        self._graph, self._session = graph, Session(graph, settings, context, params, part)
         self.part = self._session.part
         self._finished = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -178,9 +177,10 @@ class Runner:
         return any(loop.busy_since_ns is not None for loop in self._workers)
 
     @property
-    def served(self) -> int:
-        """How many frames the stages of this process have worked on, each counted."""
-        return sum(stage.frames for stage in self._session.recorder.stages.values())
+    def served(self) -> dict[str, int]:
+        """How many frames each stage of this process has worked on, in the graph's order."""
+        durations, stages = self._session.recorder.stages, self.part.of(self._graph)
+        return {stage.name: durations[stage.name].frames for stage in stages}
 
     @property
     def trace(self) -> Trace:

@@ -39,8 +39,10 @@ class StatusServer:
         self._listener.setblocking(False)
         try:
             with short_name(path) as name:
-                self._listener.bind(name)
-            self._listener.listen(_MOST_CLIENTS)
+                made = f"{name}.new"  # whoever sees the socket can connect to it
+                self._listener.bind(made)
+                self._listener.listen(_MOST_CLIENTS)
+                os.replace(made, name)
         except OSError as error:
             self._listener.close()
             raise LsdError(f"{path}: cannot be made: {error.strerror}") from error

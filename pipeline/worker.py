@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from lsd.pipeline.control import Control, PeerEvent
 from lsd.pipeline.control_messages import DROPPED
 from lsd.pipeline.errors import ConfigError, GraphError, LsdError
 from lsd.pipeline.lineage import LINEAGE
+from lsd.pipeline.rate import Rate
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
 from lsd.pipeline.unattended import Unattended
@@ -289,27 +291,27 @@ def _run(runner: Runner, control: Control | Unattended) -> None:
     control.ready()
     told = 0
     is_over = False
+    rate = Rate()
     while not is_over:
         is_over = runner.wait(_BEAT_S)
-        status = runner.status()
+        status, served = runner.status(), runner.served
+        fps = rate.of(list(served.values())[-1], time.monotonic())
         for text in status.messages[told:]:  # into the run's log, and a post-mortem's last lines
             print(text, file=sys.stderr, flush=True)
         told = len(status.messages)
         if not is_over:
-            control.beat(_status(runner, status))
+            frames, is_waiting = sum(served.values()), not runner.is_at_work
+            control.beat({"frames": frames, "waiting": is_waiting, "fps": fps, **_told(status)})
 
 
-def _status(runner: Runner, status: Status) -> dict[str, str | int | float | bool]:
+def _told(status: Status) -> dict[str, str | int | float | bool]:
     dropped = {f"{DROPPED}{reason}": count for reason, count in status.dropped.items()}
     known = {
-        "frames": runner.served,
-        "waiting": not runner.is_at_work,
         "captured": status.captured,
         "emitted": status.emitted,
         "repeated": status.repeated,
         "dropped": sum(status.dropped.values()),
         "failed": status.failed,
-        "fps": round(status.fps, 2),
         "latency_p50_ms": status.latency_p50_ms,
         "rung": status.rung,
         "latency_recent_p50_ms": status.latency_recent_ms and status.latency_recent_ms[0],

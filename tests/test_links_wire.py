@@ -487,6 +487,51 @@ def test_peer_that_sends_too_much_is_cut_off_before_it_is_read():
     receiver.close()
 
 
+BROKEN_WHILE_FULL = """
+import threading
+import time
+
+import zmq
+
+from lsd.pipeline.links import wire_end
+from lsd.pipeline.links.parcel import Parcels
+from lsd.pipeline.links.wire_sender import WireSender
+
+is_slow, is_read = threading.Event(), threading.Event()
+
+
+class Slow(WireSender):
+    def _read(self):
+        if is_slow.is_set():
+            is_read.wait()
+        super()._read()
+
+
+end = Slow("tcp://127.0.0.1:*", "", Parcels(), bind=True, capacity=1, policy="block")
+context = zmq.Context()
+peer = context.socket(zmq.DEALER)
+peer.connect(end.endpoint)
+peer.send(b"")
+is_slow.set()
+time.sleep(2 * wire_end.BEAT_S)
+for _ in range(200):  # more than are held for who does not read
+    peer.send(bytes(1000))
+time.sleep(wire_end.BEAT_S)
+peer.close(linger=0)
+time.sleep(5 * wire_end.BEAT_S)
+is_read.set()
+end.close()
+print("alive")
+"""
+
+
+def test_a_connection_that_breaks_while_much_is_unread_ends_no_process():
+    # ZeroMQ's own heartbeats abort it (zeromq/libzmq#4364).
+    command = [sys.executable, "-c", BROKEN_WHILE_FULL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
 def test_compressed_frames_come_back_as_they_went():
     noise = Parcel(header(6), {"data": RANDOM})  # does not become smaller
     with wire("block", capacity=4, compress=True) as both:

@@ -282,7 +282,7 @@ def test_a_process_that_waits_is_not_at_work_and_ends_when_it_is_killed():
     runner.start()
     assert is_waiting.wait(10)
     assert not runner.is_at_work
-    assert runner.served == 1
+    assert runner.served == {"paint": 1}
     runner.kill()
     assert runner.wait(10)
 

@@ -117,13 +117,17 @@ def test_a_killed_model_comes_back_and_every_frame_is_accounted_for(tmp_path):
 class Warned:
     """A runner whose stages warn while it runs, and once more at its end."""
 
-    served, is_at_work = 0, False
+    is_at_work = False
 
     def __init__(self):
         self._told = iter([(), ("a",), ("a",), ("a", "b")])
         self._left = 4
 
     def start(self): ...
+
+    @property
+    def served(self):
+        return {"diffusion": 10, "memory": 10 - self._left}
 
     def wait(self, timeout_s):
         self._left -= 1
@@ -160,6 +164,19 @@ def test_a_worker_tells_its_warnings_when_they_come_and_each_once(capsys):
         signal.signal(signal.SIGTERM, before)
     assert capsys.readouterr().err == "a\nb\n"
     assert [beat["dropped_late"] for beat in control.beats] == [2, 2, 2]
+
+
+def test_a_worker_tells_how_fast_frames_leave_it(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("lsd.pipeline.worker.time.monotonic", iter([0.0, 0.04, 0.08, 1.0]).__next__)
+    control = Control()
+    try:
+        _run(Warned(), control)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [(beat["frames"], beat["fps"]) for beat in control.beats] == [
+        (17, 0.0), (18, 25.0), (19, 25.0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,10 @@ class WireEnd(ABC):
         sock.linger = 0
         sock.immediate = True  # nothing is queued for somebody who is not there
         sock.maxmsgsize = max(max_bytes, _HANDSHAKE_BYTES)
-        sock.heartbeat_ivl, sock.heartbeat_timeout = int(BEAT_S * 2000), int(SILENCE_S * 1000)
+        # Both ends say something ten times a second; unanswered, the connection is given up for a
+        # new one. ZeroMQ's own heartbeats do the same, and abort the process where the connection
+        # breaks while more has come than was read (zeromq/libzmq#4364, #4767).
+        sock.connect_timeout = sock.tcp_maxrt = int(SILENCE_S * 1000)
         sock.reconnect_ivl, sock.reconnect_ivl_max = 20, 500
         return sock
 
