@@ -142,10 +142,12 @@ class Control:
                 continue
             except OSError:
                 return  # closed by ourselves
-            if message is None or message.kind == "stop":
+            if message is None:
                 self._on_stop()
                 return
-            if message.kind == "tell":
+            if message.kind == "stop":  # and who of the others is over, is told on the way out too
+                self._on_stop()
+            elif message.kind == "tell":
                 self._tell()
             else:
                 self._on_peer(message.body["worker"], _PEER_EVENTS[message.kind])

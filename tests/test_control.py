@@ -64,16 +64,26 @@ def test_heartbeats_are_thinned_out(ends):
     assert len(kinds) < 40
 
 
-def test_stop_and_peers_reach_the_worker(ends):
+def test_stop_and_peers_reach_the_worker_and_who_ends_behind_the_stop(ends):
     ours, theirs = ends
-    events, stopped = [], threading.Event()
-    Control(theirs, stopped.set, lambda worker, event: events.append((worker, event)))
+    events, stopped, heard = [], threading.Event(), threading.Event()
+
+    def peer(worker, event):
+        events.append((worker, event, stopped.is_set()))
+        if worker == "hand":
+            heard.set()
+
+    Control(theirs, stopped.set, peer)
     ours.send(encode("peer_lost", {"worker": "style"}))
     ours.send(encode("peer_back", {"worker": "style"}))
     ours.send(encode("peer_ended", {"worker": "eye"}))
     ours.send(encode("stop", {}))
-    assert stopped.wait(30)
-    assert events == [("style", "lost"), ("style", "back"), ("eye", "ended")]
+    ours.send(encode("peer_ended", {"worker": "hand"}))
+    assert heard.wait(30)
+    assert events == [
+        ("style", "lost", False), ("style", "back", False), ("eye", "ended", False),
+        ("hand", "ended", True),
+    ]  # fmt: skip
 
 
 def test_who_is_asked_tells_how_it_goes_and_of_an_answer_too_large_what_fits(ends):
