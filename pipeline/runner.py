@@ -162,7 +162,7 @@ class Runner:
             device=device,
             clock=clock or MonotonicClock(),
             params=params.snapshot(),
-            resumes=part is not None and part.first_seq > 0,
+            captured_before=0 if part is None else part.first_seq,
         )
         self._graph, self._session = graph, Session(graph, settings, context, params, part)
         self.part = self._session.part

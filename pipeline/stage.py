@@ -39,7 +39,7 @@ class Context:
             and end by the clock.
         may_go_on: asked between two denoise steps of a frame, with what a step takes in ns:
             whether a further one leaves the frame on time.
-        resumes: the stream goes on: a process before this one has captured frames of it.
+        captured_before: how many frames of this stream processes before this one have captured.
         warn: prints one line for the user, at most once per text.
     """
 
@@ -55,7 +55,7 @@ class Context:
     shared: dict[str, Any] = field(default_factory=dict)
     on_card: Callable[[str, int, int, int], None] = lambda stage, seq, start_ns, end_ns: None
     may_go_on: Callable[[Frame, int], bool] = _always
-    resumes: bool = False
+    captured_before: int = 0
 
     def warn(self, text: str) -> None:
         """Report `text` to the user once; the runner prints what is new."""

@@ -62,7 +62,8 @@ class Capture:
     is taken from picture to picture as the loop admits them, so that a dropped
     one does not falsify it. Live, a source that is faster than `rate_hz` is
     decimated before its pictures count as captured; file to file, every
-    picture is handed over with the source's own time stamp.
+    picture is handed over once, with the source's own time stamp, whatever
+    becomes of this process.
 
     Pictures are fitted by `fit`: shrinking averages areas, enlarging is
     bilinear, `crop` keeps the centre.
@@ -91,6 +92,8 @@ class Capture:
         self._playback = Playback(context.clock, context.stopping)
         self._motion = MotionEstimator(context.size)
         self._source = open_source(self._options.input, context, loop=self._options.loop)
+        # File to file, what a process before this one has read is not read once more.
+        self._known = 0 if context.live else context.captured_before
 
     def read(self) -> Captured | None:
         """Return the next picture when it is due; None at the end or on a stop.
@@ -103,6 +106,9 @@ class Capture:
                 shot = self._source.read()
                 if shot is None:
                     return None
+                if self._known:
+                    self._known -= 1
+                    continue
                 self._gap = self._gap or shot.discontinuity
                 if not self._is_wanted(shot):
                     continue

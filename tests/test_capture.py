@@ -151,6 +151,23 @@ def test_motion_runs_from_the_last_admitted_picture() -> None:
     assert frame.flags == FrameFlag.NONE
 
 
+@pytest.mark.parametrize(("live", "first"), [(False, 3), (True, 0)])
+def test_a_successor_reads_no_picture_of_a_file_again(tmp_path: Path, live, first) -> None:
+    video = str(write_video(tmp_path / "a.mp4", count=5))
+    whole = opened(context(input=video))
+    pictures = [whole.read() for _ in range(5)]
+    ctx = context(input=video, live=live)
+    ctx.captured_before = 3
+    successor = opened(ctx)
+    got = successor.read()
+    assert got is not None
+    assert torch.equal(got.picture, pictures[first].picture)
+    if not live:
+        assert got.pts_ns == pictures[3].pts_ns
+        assert successor.read() is not None
+        assert successor.read() is None
+
+
 def test_discontinuity_has_no_motion() -> None:
     ctx = context(input="test://moving")
     capture = opened(ctx)

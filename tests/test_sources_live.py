@@ -115,7 +115,7 @@ def test_a_successor_waits_for_a_camera_that_is_away(devices: list[Any]) -> None
     gone = OSError(errno.ENOENT, "No such file")
     devices += [gone, gone, FakeContainer(2)]
     ctx = context(live=True)
-    ctx.resumes = True
+    ctx.captured_before = 1
     shots = read(open_source("v4l2:///dev/video0", ctx, loop=False), 2)
     assert [shot.discontinuity for shot in shots] == [True, False]
     (told,) = ctx.messages

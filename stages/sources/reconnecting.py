@@ -41,7 +41,7 @@ class Reconnecting:
         try:
             self._take(connect())
         except SourceError as error:
-            if not (context.live and context.resumes):
+            if not (context.live and context.captured_before):
                 raise
             context.warn(f"{error}; trying to connect again")
 
