@@ -11,7 +11,7 @@ from lsd.pipeline.links import memory
 
 LINEAGE = "lineage"  # what its memory is called where it is handed down
 BYTES = mmap.PAGESIZE
-_WORD = struct.Struct("<Q")
+_WORD = struct.Struct("<q")
 _BORN, _CAPTURED, _EMITTED, _RECEIVED, _SENT, _BEGAN, _ON_TIME = range(
     0, 56, 8
 )  # places in the page
@@ -63,15 +63,15 @@ class Lineage:
         """How many frames were handed to a link to another host, in all processes."""
         return self._read(_SENT)
 
-    def begin(self, now_ns: int) -> int:
-        """Note that the source begins, if no process before has; return when the first one did.
+    def begin(self, at_ns: int) -> int:
+        """Note where the run's time begins, if no process before has; return where it did.
 
         Args:
-            now_ns: monotonic.
+            at_ns: live, monotonic; file to file, the time stamp of the first picture.
         """
         if not self._read(_BEGAN):
-            _WORD.pack_into(self._page, _BEGAN, now_ns)
-        return self._read(_BEGAN)
+            _WORD.pack_into(self._page, _BEGAN, at_ns + 1)  # 0: it has not begun
+        return self._read(_BEGAN) - 1
 
     def born(self) -> None:
         """Note that a process has begun."""

@@ -39,8 +39,8 @@ class CaptureLoop:
             if session.part.outgoing is not None:
                 session.part.outgoing.wait_for_peer(session.stopping)
                 session.started_ns = session.clock.now_ns()  # the wait is none of its time
-            if session.part.lineage is not None:  # a successor has what its predecessor left of it
-                session.started_ns = session.part.lineage.begin(session.started_ns)
+            if session.settings.live:
+                session.started_ns = self._beginning(session.started_ns)
             while not (session.stopping.is_set() or self._is_full() or session.is_time_up()):
                 start_ns = session.clock.now_ns()
                 captured = session.graph.source.read()
@@ -88,12 +88,17 @@ class CaptureLoop:
 
     def _is_past(self, captured: Captured) -> bool:
         """Return whether a file-to-file run has read as much video as it may."""
-        if self._first_pts_ns is None:
-            self._first_pts_ns = captured.pts_ns
         settings = self._session.settings
         if settings.live or settings.max_duration_ns is None:
             return False
+        if self._first_pts_ns is None:
+            self._first_pts_ns = self._beginning(captured.pts_ns)
         return captured.pts_ns - self._first_pts_ns >= settings.max_duration_ns
+
+    def _beginning(self, at_ns: int) -> int:
+        """Return where the run's time begins; a successor has what its predecessor left of it."""
+        lineage = self._session.part.lineage
+        return at_ns if lineage is None else lineage.begin(at_ns)
 
 
 class _Step(NamedTuple):

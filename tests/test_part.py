@@ -239,7 +239,8 @@ def test_a_source_that_was_started_again_goes_on_counting_and_is_a_cut(tmp_path)
     for _ in range(40):
         lineage.capture()
     part = Part(frozenset(["capture"]), None, out, lineage=lineage)
-    runner = build_runner(configured(tmp_path), part=part)
+    film = f"test://moving?frames={40 + FRAMES}"
+    runner = build_runner(configured(tmp_path, **{"stages.capture.input": film}), part=part)
     runner.start()
     assert runner.wait(60)
     assert [flight.frame.seq for flight in out.put_there] == list(range(40, 40 + FRAMES))
@@ -325,6 +326,20 @@ def test_a_successor_of_the_source_has_what_is_left_of_the_runs_time(tmp_path):
     assert captured_by_next() == FRAMES, "a source begins when its first frame is asked for"
     clock.advance(2_000_000_000)
     assert captured_by_next() == 0
+
+
+def test_file_to_file_it_is_the_films_time_that_is_left(tmp_path):
+    lineage = Lineage(memory.create("lineage", BYTES))
+    assert lineage.begin(0) == 0
+    for _ in range(2):
+        lineage.capture()
+    part = Part(frozenset(["capture"]), None, Handed(), lineage=lineage)
+    pictures = f"test://moving?frames={FRAMES + 2}"  # of which the two were captured before
+    config = configured(tmp_path, **{"stages.capture.input": pictures})
+    runner = build_runner(config, part=part, max_duration_s=(FRAMES - 0.5) / 25)
+    runner.start()
+    assert runner.wait(60)
+    assert runner.report().counts.captured == FRAMES - 2
 
 
 def test_only_neighbours_that_are_over_are_waited_for_no_longer():
