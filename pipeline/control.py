@@ -37,7 +37,7 @@ class Control:
 
     Args:
         end: the socket.
-        on_stop: called once, in a thread of its own: end in order. Also when the supervisor has
+        on_stop: called in a thread of its own: end in order. Once more when the supervisor has
             gone, though the kernel then kills a worker that has joined.
         on_peer: called in the same thread: what became of which other worker.
         on_tell: likewise: returns what is to be told of the run so far; plain JSON.

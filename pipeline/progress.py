@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from lsd.pipeline.ledger import Counts
-    from lsd.pipeline.runner import Status
+    from lsd.pipeline.status import Status
 
 _PERIOD_TTY_S = 0.25
 _PERIOD_PLAIN_S = 5.0

@@ -11,7 +11,7 @@ class Rate:
     """The growth of a count over the last seconds.
 
     Args:
-        window_s: so many; a stream that stands still is seen to after that time.
+        window_s: so many; a count that stands still has no rate after that time.
     """
 
     def __init__(self, window_s: float = _WINDOW_S) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from lsd.pipeline.calibration import make_budget
@@ -27,6 +26,7 @@ from lsd.pipeline.report import Report, hit_rate, make_report
 from lsd.pipeline.session import OnError, Session, Settings, error_text
 from lsd.pipeline.stage import Context, Stage
 from lsd.pipeline.stand_in import check_stand_in
+from lsd.pipeline.status import Status
 from lsd.pipeline.trace import Trace
 
 # A neighbour thread in pure Python delays a hand-over by up to this long; with
@@ -40,47 +40,6 @@ class Counted(Protocol):
 
     def expected_frames(self) -> int | None:
         """Return how many pictures `read` will hand over in all; None: nobody knows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A run so far, for a progress line.
-
-    Attributes:
-        captured, emitted, repeated, failed, in_flight, passed_through, interpolated: as in
-            `Counts`.
-        dropped: reason -> frames.
-        fps: fresh frames a second so far.
-        latency_p50_ms, latency_p99_ms: None before the first emission.
-        hit_rate: 0 to 1; None file to file.
-        expected: how many frames there will be; None where nobody knows.
-        messages: all that the stages reported to the user so far, in order.
-        is_running: whether `wait` would still wait.
-        rungs: the ladder in words, best first; empty where no budget is kept.
-        level: number of the rung that the stream stands on; None where no budget is kept.
-        rung: that rung in words.
-        latency_recent_ms: p50 and p99 of the last 250 frames.
-    """
-
-    captured: int
-    emitted: int
-    repeated: int
-    dropped: Mapping[str, int]
-    failed: int
-    in_flight: int
-    fps: float
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    hit_rate: float | None
-    expected: int | None
-    messages: tuple[str, ...]
-    is_running: bool
-    passed_through: int = 0
-    interpolated: int = 0
-    rungs: tuple[str, ...] = ()
-    level: int | None = None
-    rung: str | None = None
-    latency_recent_ms: tuple[float, float] | None = None
 
 
 class Runner:
@@ -164,7 +123,8 @@ class Runner:
             params=params.snapshot(),
             captured_before=0 if part is None else part.first_seq,
         )
-        self._graph, self._session = graph, Session(graph, settings, context, params, part)
+        self._graph = graph
+        self._session = Session(graph, settings, context, params, part)
         self.part = self._session.part
         self._finished = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -298,7 +258,8 @@ class Runner:
 
     def links(self) -> dict[str, LinkStats]:
         """Return the two links by the thread that takes from them: "compute", "output"."""
-        return {"compute": self._session.inbox.stats(), "output": self._session.outbox.stats()}
+        session = self._session
+        return {"compute": session.inbox.stats(), "output": session.outbox.stats()}
 
     def _open(self) -> None:
         """Open all stages; on the CPU, where the card will not do and need not."""

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from lsd.pipeline.links.ring import Ring
     from lsd.pipeline.part import Part
     from lsd.pipeline.placement import Placement
-    from lsd.pipeline.runner import Runner, Status
+    from lsd.pipeline.runner import Runner
+    from lsd.pipeline.status import Status
 
 _BEAT_S = 0.1
 _MOST_REASONS = 16  # a heartbeat of too many entries would be none
@@ -301,10 +302,10 @@ def _run(runner: Runner, control: Control | Unattended) -> None:
         told = len(status.messages)
         if not is_over:
             frames, is_waiting = sum(served.values()), not runner.is_at_work
-            control.beat({"frames": frames, "waiting": is_waiting, "fps": fps, **_told(status)})
+            control.beat({"frames": frames, "waiting": is_waiting, "fps": fps, **_status(status)})
 
 
-def _told(status: Status) -> dict[str, str | int | float | bool]:
+def _status(status: Status) -> dict[str, str | int | float | bool]:
     dropped = {f"{DROPPED}{reason}": count for reason, count in status.dropped.items()}
     known = {
         "captured": status.captured,

@@ -92,8 +92,10 @@ class Capture:
         self._playback = Playback(context.clock, context.stopping)
         self._motion = MotionEstimator(context.size)
         self._source = open_source(self._options.input, context, loop=self._options.loop)
-        # File to file, what a process before this one has read is not read once more.
-        self._known = 0 if context.live else context.captured_before
+        # File to file, what a process before this one has captured is not captured once more. Of a
+        # camera nothing can be had again.
+        is_had_again = self._source.timed and not context.live
+        self._known = context.captured_before if is_had_again else 0
 
     def read(self) -> Captured | None:
         """Return the next picture when it is due; None at the end or on a stop.

@@ -168,6 +168,21 @@ def test_a_successor_reads_no_picture_of_a_file_again(tmp_path: Path, live, firs
         assert successor.read() is None
 
 
+def test_a_successor_leaves_out_no_picture_of_a_camera(monkeypatch) -> None:
+    class Camera:
+        timed = False
+
+        def read(self) -> Shot:
+            return Shot(np.zeros((4, 4, 3), np.uint8), 7, discontinuity=True)
+
+    monkeypatch.setattr(lsd.stages.capture, "open_source", lambda *_, **__: Camera())
+    ctx = context(input="v4l2:///dev/video0")
+    ctx.captured_before = 10**9
+    got = opened(ctx).read()
+    assert got is not None
+    assert got.pts_ns == 7
+
+
 def test_discontinuity_has_no_motion() -> None:
     ctx = context(input="test://moving")
     capture = opened(ctx)

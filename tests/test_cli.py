@@ -22,7 +22,8 @@ from lsd.pipeline.errors import ConfigError, SourceError, StageError
 from lsd.pipeline.overrides import seconds
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.progress import Progress, status_line
-from lsd.pipeline.runner import Runner, Status
+from lsd.pipeline.runner import Runner
+from lsd.pipeline.status import Status
 
 YAML = """\
 name: test

@@ -23,7 +23,7 @@ from lsd.pipeline.launch import build_runner
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.part import Part
 from lsd.pipeline.placement import place
-from lsd.pipeline.runner import Status
+from lsd.pipeline.status import Status
 from lsd.pipeline.wiring import wired
 from lsd.pipeline.worker import Arguments, _numbered, _run, _runner
 
