@@ -10,16 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from mmap import mmap
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.frame import TENSOR, Frame, Size
 from lsd.pipeline.links import memory
-from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
+from lsd.pipeline.links.header import MAX_HEADER_BYTES, Header
+from lsd.pipeline.links.message import U63, UNREADABLE, BadMessage
 from lsd.pipeline.links.parcel import FrameCodec, Parcel, frame_bytes, owned, views
 from lsd.pipeline.links.snapshots import Snapshots
 from lsd.pipeline.stage import State
@@ -31,9 +32,9 @@ _STREAM = "checkpoint"
 _TRIES = 20  # to read what another process goes on writing; one is nearly always enough
 _INDEX_BYTES = 16 * 1024
 _ALIGNMENT = 64
+_DTYPES = "^(float32|float64|int64|int32|uint8|bool)$"
 # A texture's map takes 4 bytes a pixel; a bank of 64 views 3.3 MB.
 _REMEMBERED_BYTES_PER_PIXEL, _REMEMBERED_BYTES = 8, 4 * 1024 * 1024
-_DTYPES = frozenset({"float32", "float64", "int64", "int32", "uint8", "bool"})
 
 
 class Kept(NamedTuple):
@@ -53,13 +54,16 @@ class Kept(NamedTuple):
 class _Entry(NamedTuple):
     stage: str
     name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
+    dtype: Annotated[str, msgspec.Meta(pattern=_DTYPES)]
+    shape: tuple[U63, ...]
+    offset: Annotated[int, msgspec.Meta(ge=0, multiple_of=_ALIGNMENT)]
 
     @property
     def nbytes(self) -> int:
         return int(np.dtype(self.dtype).itemsize * prod(self.shape))
+
+
+_DECODER = msgspec.msgpack.Decoder(list[_Entry])
 
 
 def checkpoint_bytes(size: Size) -> int:
@@ -121,12 +125,12 @@ class Checkpoint:
             packed = header.encode()
             header_bytes = len(packed)
             self._memory[head : head + header_bytes] = packed
-            for name, there in views(header, self._memory, head + MAX_HEADER_BYTES).items():
+            for name, there in views(header.planes, self._memory, head + MAX_HEADER_BYTES).items():
                 there[...] = planes[name]
         index = self._index(states)
-        listed = msgpack.packb([list(entry) for entry in index])
+        listed = msgspec.msgpack.encode(index)
         if len(listed) > _INDEX_BYTES:
-            index, listed = [], msgpack.packb([])
+            index, listed = [], msgspec.msgpack.encode([])
         at = head + MAX_HEADER_BYTES + self._picture_bytes
         self._memory[at : at + len(listed)] = listed
         self._write(place, at + _INDEX_BYTES, index, states)
@@ -166,7 +170,7 @@ class Checkpoint:
             epoch=0,
             capacity=self._picture_bytes,
         )
-        there = views(header, self._memory, head + MAX_HEADER_BYTES)
+        there = views(header.planes, self._memory, head + MAX_HEADER_BYTES)
         return self._codec.unpack(owned(Parcel(header, there)))
 
     def _index(self, states: Mapping[str, State]) -> list[_Entry]:
@@ -198,23 +202,16 @@ class Checkpoint:
     def _states(self, at: int, index_bytes: int) -> dict[str, State]:
         """Return copies of all arrays; nothing where the index is none."""
         try:
-            listed = msgpack.unpackb(self._memory[at : at + index_bytes])
-            index = [_Entry(a, b, c, tuple(d), e) for a, b, c, d, e in listed]
-            sound = all(map(self._is_sound, index))
-        except (ValueError, TypeError, msgpack.UnpackException):
+            index = _DECODER.decode(self._memory[at : at + index_bytes])
+        except UNREADABLE:
+            return {}
+        if not all(entry.offset + entry.nbytes <= self._room for entry in index):
             return {}
         states: dict[str, dict[str, NDArray[Any]]] = {}
-        for entry in index if sound else ():
+        for entry in index:
             array = self._at(at + _INDEX_BYTES, entry).copy()
             states.setdefault(entry.stage, {})[entry.name] = array
         return dict(states)
-
-    def _is_sound(self, entry: _Entry) -> bool:
-        texts = all(isinstance(each, str) for each in (entry.stage, entry.name))
-        numbers = all(type(each) is int and each >= 0 for each in (*entry.shape, entry.offset))
-        if not texts or not numbers or entry.dtype not in _DTYPES or entry.offset % _ALIGNMENT:
-            return False
-        return entry.offset + entry.nbytes <= self._room
 
     def _at(self, start: int, entry: _Entry) -> NDArray[Any]:
         return np.ndarray(entry.shape, entry.dtype, self._memory, start + entry.offset)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.frame import FrameSpec
@@ -73,14 +74,14 @@ class FlightCodec:
             header = Header(self._stream, 0, item.seq, 0, 0, None, planes, flags=flags)
             return Parcel(header, {"data": _NO_PICTURE})
         header, arrays = self._frames.pack(item.frame, jumps=item.epoch, service_ns=item.service_ns)
-        return Parcel(header._replace(flags=header.flags | jumped), arrays)
+        return Parcel(replace(header, flags=header.flags | jumped), arrays)
 
     def unpack(self, parcel: Parcel) -> Flight | Gone:
         header = parcel.header
         jumped = bool(header.flags & _JUMPED)
         if header.flags & _GONE:
             return Gone(header.seq, jumped, bool(header.flags & _AGES))
-        bare = header._replace(flags=header.flags & ~_OURS)
+        bare = replace(header, flags=header.flags & ~_OURS)
         frame = self._frames.unpack(parcel._replace(header=bare))
         return Flight(frame, header.jumps, header.published_ns, header.service_ns, jumped)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from lsd.pipeline.params import Params
 
@@ -60,16 +60,19 @@ class FrameFlag(IntFlag):
     REUSED = 8  # the last output, warped by the input's motion, stands in for a new picture
 
 
+Layout = Literal["NHWC", "NCHW"]
+
+
 @dataclass(frozen=True, slots=True)
 class FrameSpec:
     """What a link carries.
 
     Attributes:
-        layout: "NHWC" or "NCHW".
+        layout: which of a picture's dimensions is which.
         dtype: "uint8" (range 0 to 255, RGB) or "float32" (range -1 to 1, RGB).
     """
 
-    layout: str
+    layout: Layout
     dtype: str
 
     def __str__(self) -> str:

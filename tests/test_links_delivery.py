@@ -6,6 +6,7 @@ from collections import deque
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lsd.pipeline.links.delivery import Incoming, Outgoing
 from lsd.pipeline.links.envelope import Kind
@@ -174,14 +175,14 @@ def test_what_is_meant_for_somebody_else_changes_nothing():
     out.sent(welcome)
     data, item = out.next_message()
     assert item == "x"
-    assert not inn.receive(data._replace(receiver=9))
-    assert not inn.receive(data._replace(sender=9))
+    assert not inn.receive(replace(data, receiver=9))
+    assert not inn.receive(replace(data, sender=9))
     assert inn.receive(data)
     assert not inn.receive(data), "once is enough"
     out.sent(data)
     status = inn.status(0)
-    out.receive(status._replace(receiver=9))
-    out.receive(status._replace(sender=9))
+    out.receive(replace(status, receiver=9))
+    out.receive(replace(status, sender=9))
     assert out.unreleased == 1
     out.receive(status)
     assert out.unreleased == 0

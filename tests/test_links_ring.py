@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from link_parcels import PIXEL_BYTES, SIDE, STREAM, drained, header, number_of, parcel
+from msgspec.structs import replace
 
 from lsd.pipeline.errors import ConfigError, LinkClosed, LsdError, WireError
 from lsd.pipeline.links import memory, ring_end
@@ -52,7 +53,7 @@ def test_frame_comes_back_as_it_went():
         assert number_of(got) == 5
         filled = {"slot", "gen", "clock", "published_ns"}
         assert got.header.clock == CLOCK
-        assert got.header._replace(**{name: getattr(sent.header, name) for name in filled}) == (
+        assert replace(got.header, **{name: getattr(sent.header, name) for name in filled}) == (
             sent.header
         )
 
@@ -262,7 +263,7 @@ def test_header_that_is_not_this_slots_is_counted_and_left_out(change, monkeypat
     encode = Header.encode
     with ring_of(capacity=2, policy="block") as both:
         with monkeypatch.context() as patched:
-            patched.setattr(Header, "encode", lambda self: encode(self._replace(**change)))
+            patched.setattr(Header, "encode", lambda self: encode(replace(self, **change)))
             both.writer.put(parcel(1))
         both.writer.put(parcel(2))
         assert number_of(both.reader.get(0)) == 2

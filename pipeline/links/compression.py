@@ -12,7 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from lsd.pipeline.errors import ConfigError
-from lsd.pipeline.links.header import BadMessage, Plane
+from lsd.pipeline.links.header import Plane
+from lsd.pipeline.links.message import BadMessage
 from lsd.pipeline.links.parcel import Array
 
 

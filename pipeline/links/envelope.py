@@ -7,11 +7,10 @@ receiver -> sender   hello (who are you?), status (what has come, what is done w
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, NamedTuple, cast
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec
 
-from lsd.pipeline.links.header import VERSION, BadMessage
+from lsd.pipeline.links.message import U63, Message, decoded
 
 MAX_BYTES = 128
 
@@ -27,7 +26,7 @@ class Kind(IntEnum):
     STATUS = 5
 
 
-class Envelope(NamedTuple):
+class Envelope(Message, frozen=True):
     """A message without header and pixels.
 
     Attributes:
@@ -41,16 +40,16 @@ class Envelope(NamedTuple):
     """
 
     kind: Kind
-    sender: int
-    receiver: int
-    serial: int = 0
-    number: int = 0
-    released: int = 0
+    sender: U63
+    receiver: U63
+    serial: U63 = 0
+    number: U63 = 0
+    released: U63 = 0
     closed: bool = False
 
     def encode(self) -> bytes:
         """Return it as msgpack."""
-        return cast("bytes", msgpack.packb([VERSION, *self]))
+        return _ENCODER.encode(self)
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Envelope:
@@ -59,26 +58,8 @@ class Envelope(NamedTuple):
         Raises:
             BadMessage: it is none.
         """
-        fields = _unpacked(data)
-        version, kind, *numbers, closed = fields
-        if version != VERSION:
-            raise BadMessage("version", f"version {version}, expected {VERSION}")
-        whole = all(type(value) is int and 0 <= value < 1 << 63 for value in (kind, *numbers))
-        if not whole or kind not in list(Kind) or type(closed) is not bool:
-            raise BadMessage("malformed", "an envelope with a field out of range")
-        sender, receiver, serial, number, released = numbers
-        return cls(Kind(kind), sender, receiver, serial, number, released, closed)
+        return decoded(_DECODER, data, MAX_BYTES)
 
 
-def _unpacked(data: bytes | memoryview) -> list[Any]:
-    if len(data) > MAX_BYTES:
-        raise BadMessage("oversized", f"an envelope of {len(data)} bytes, at most {MAX_BYTES}")
-    try:
-        fields = msgpack.unpackb(data, raw=False, max_map_len=0, max_ext_len=0, max_array_len=8)
-    except Exception as error:  # whatever msgpack finds
-        raise BadMessage("malformed", f"no envelope ({type(error).__name__})") from error
-    if type(fields) is not list or not fields or type(fields[0]) is not int:
-        raise BadMessage("malformed", "no envelope")
-    if fields[0] == VERSION and len(fields) != 8:
-        raise BadMessage("malformed", f"an envelope of {len(fields)} fields, expected 8")
-    return (fields + [False] * 8)[:8]
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Envelope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from lsd.pipeline.errors import WireError
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, FrameSpec, Size
-from lsd.pipeline.links.header import BadMessage, Header, Plane, aligned, planes_of
+from lsd.pipeline.links.header import Header, Plane, aligned, planes_of
+from lsd.pipeline.links.message import BadMessage
 from lsd.pipeline.links.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -169,13 +170,13 @@ def owned(parcel: Parcel) -> Parcel:
     return Parcel(parcel.header, planes)
 
 
-def views(header: Header, memory: Any, start: int) -> dict[str, Array]:
-    """Return the planes of `header` as arrays on `memory`, whose pixels begin at `start`."""
+def views(planes: Sequence[Plane], memory: Any, start: int) -> dict[str, Array]:
+    """Return planes as arrays on `memory`, where their pixels begin at `start`."""
     made: dict[int, Array] = {}
-    for plane in header.planes:
+    for plane in planes:
         if plane.offset not in made:
             made[plane.offset] = np.ndarray(plane.shape, plane.dtype, memory, start + plane.offset)
-    return {plane.name: made[plane.offset] for plane in header.planes}
+    return {plane.name: made[plane.offset] for plane in planes}
 
 
 def _plane_shapes(size: Size, spec: FrameSpec) -> dict[str, tuple[str, tuple[int, int, int, int]]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NoReturn
 
 from lsd.pipeline.errors import LinkClosed, PeerLost
 from lsd.pipeline.links.ends import EdgeStats
+from lsd.pipeline.links.header import MAX_HEADER_BYTES, Plane
+from lsd.pipeline.links.parcel import Array, views
 from lsd.pipeline.links.ring import Mapped, Ring
-from lsd.pipeline.links.table import End, Presence, Role
+from lsd.pipeline.links.table import MAX_SLOTS, End, Presence, Role
 
 # Nothing is found out by looking this often, but a `stopping` that was set meanwhile, and a
 # process whose end no descriptor tells of.
@@ -31,6 +35,8 @@ class RingEnd:
     def __init__(self, ring: Ring, role: Role) -> None:
         self._role, self._other = role, Role(1 - role)
         self._mapped, self._table = Mapped.of(ring.memory_fd, writable=role is Role.WRITER)
+        # The same few for all frames of a stream.
+        self._views = lru_cache(4 * MAX_SLOTS)(self._made_views)
         try:
             with self._table.lock:
                 self._table.attach(role)
@@ -83,6 +89,11 @@ class RingEnd:
         dropped = sum(reasons.values())
         return EdgeStats(depth, put, got, dropped, reasons, put - got - dropped - depth)
 
+    def _made_views(self, number: int, planes: tuple[Plane, ...]) -> Mapping[str, Array]:
+        """Return a slot's arrays."""
+        start = number * self._table.shape.slot_bytes + MAX_HEADER_BYTES
+        return views(planes, self._mapped.slots, start)
+
     def _require_open(self) -> None:
         if self._is_closed:
             raise LinkClosed("the link is closed")
@@ -134,7 +145,7 @@ class RingEnd:
         self._table.close()
         # Not `close`: NumPy keeps no hold on the memory but a reference, and somebody may
         # still look at a frame. The mapping ends with the last of them.
-        del self._mapped
+        del self._mapped, self._views
 
 
 def _is_readable(fd: int) -> bool:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
-from lsd.pipeline.links.parcel import Codec, Parcel, owned, views
+from msgspec.structs import replace
+
+from lsd.pipeline.links.header import MAX_HEADER_BYTES, Header
+from lsd.pipeline.links.message import BadMessage
+from lsd.pipeline.links.parcel import Codec, Parcel, owned
 from lsd.pipeline.links.ring import Ring
 from lsd.pipeline.links.ring_end import RingEnd
 from lsd.pipeline.links.table import Role, Slot
@@ -106,8 +109,8 @@ class RingReader(RingEnd, Generic[T]):
         )
         if (header.slot, header.gen) != (slot.number, slot.gen):
             raise BadMessage("malformed", "the header is of another frame than its slot")
-        header = header._replace(published_ns=slot.published_ns)
-        return Parcel(header, views(header, self._mapped.slots, start + MAX_HEADER_BYTES))
+        header = replace(header, published_ns=slot.published_ns)
+        return Parcel(header, self._views(slot.number, header.planes))
 
     def _give_back(self, slot: Slot, reject: str | None = None) -> bool:
         with self._table.lock:

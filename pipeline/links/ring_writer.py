@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from lsd.pipeline.errors import WireError
 from lsd.pipeline.links.clocks import CLOCK
-from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
-from lsd.pipeline.links.parcel import Array, Codec, Parcel, views
+from lsd.pipeline.links.header import MAX_HEADER_BYTES, Header
+from lsd.pipeline.links.message import BadMessage
+from lsd.pipeline.links.parcel import Array, Codec, Parcel
 from lsd.pipeline.links.ring import Ring
 from lsd.pipeline.links.ring_end import RingEnd
 from lsd.pipeline.links.table import Role, Slot
@@ -62,19 +64,18 @@ class RingWriter(RingEnd, Generic[T]):
         except BadMessage:  # it was a predecessor's
             return None
 
-    @contextmanager
     def loan(
         self, header: Header, stopping: threading.Event | None = None
-    ) -> Iterator[Mapping[str, Array]]:
+    ) -> AbstractContextManager[Mapping[str, Array]]:
         """Lend arrays in the next slot; they are sent when the block ends without an error.
 
         Args:
             header: of the frame; slot, generation, clock and time are filled in.
             stopping: ends the wait of a full `block` ring.
 
-        Yields:
-            plane name -> array to write to, only inside the block; what it holds at first
-            is an older frame.
+        Returns:
+            for a `with` block: plane name -> array to write to, only inside the block; what
+            it holds at first is an older frame.
 
         Raises:
             TimeoutError: `stopping` was set before there was room.
@@ -83,8 +84,7 @@ class RingWriter(RingEnd, Generic[T]):
         """
         if not self._has_room(stopping):
             raise TimeoutError("the run ended before there was room in the ring")
-        with self._loan(header, None) as arrays:
-            yield arrays
+        return self._loan(header, None)
 
     def drained(self, timeout_s: float) -> bool:
         """Wait until all that was put was taken and is done with; False: it was not in time.
@@ -137,7 +137,8 @@ class RingWriter(RingEnd, Generic[T]):
         try:
             start = slot.number * shape.slot_bytes
             # The header first, so that a frame that has been written is sent at once.
-            data = header._replace(
+            data = replace(
+                header,
                 stream=self._stream,
                 epoch=shape.epoch,
                 slot=slot.number,
@@ -145,15 +146,16 @@ class RingWriter(RingEnd, Generic[T]):
                 clock=CLOCK,
             ).encode()
             self._mapped.slots[start : start + len(data)] = data
-            yield views(header, self._mapped.slots, start + MAX_HEADER_BYTES)
+            yield self._views(slot.number, header.planes)
             with self._table.lock:
+                # First: meanwhile the reader wakes up, and the lock has it wait until all is there.
+                self._wake()
                 thrown_out = self._table.publish(slot, len(data), time.monotonic_ns())
             sent = True
         finally:
             if not sent:
                 with self._table.lock:
                     self._table.give_up(slot)
-        self._wake()
         if thrown_out is not None and lost is not None:
             lost.extend(self._parcel_of(thrown_out))
 
@@ -169,5 +171,4 @@ class RingWriter(RingEnd, Generic[T]):
             )
         except BadMessage:
             return []
-        planes = views(header, self._mapped.slots, start + MAX_HEADER_BYTES)
-        return [Parcel(header, planes)]
+        return [Parcel(header, self._views(slot.number, header.planes))]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec
 from pydantic import ValidationError
 
 from lsd.pipeline.errors import WireError
-from lsd.pipeline.links.header import MAX_PARAMS_BYTES, BadMessage
+from lsd.pipeline.links.header import MAX_PARAMS_BYTES
+from lsd.pipeline.links.message import U63, UNREADABLE, BadMessage
 from lsd.pipeline.params import Params, StageOptions
+
+_DECODER = msgspec.msgpack.Decoder(tuple[U63, dict[str, dict[str, Any]]])
 
 
 class Snapshots:
@@ -43,7 +46,7 @@ class Snapshots:
             name: options.model_dump(mode="json", include=_live_fields(options))
             for name, options in params.stages.items()
         }
-        data = cast("bytes", msgpack.packb([params.version, values], use_bin_type=True))
+        data = msgspec.msgpack.encode((params.version, values))
         if len(data) > MAX_PARAMS_BYTES:
             raise WireError(
                 f"the live parameters take {len(data)} bytes, at most {MAX_PARAMS_BYTES} fit; "
@@ -62,18 +65,21 @@ class Snapshots:
             return self._packed[0]  # one that was sent from here, and comes back
         if self._unpacked is not None and self._unpacked[0] == data:
             return self._unpacked[1]
-        version, values = _read(data)
+        try:
+            version, values = _DECODER.decode(data)
+        except UNREADABLE as error:
+            raise BadMessage("params", f"not [version, values]: {error}") from error
         strangers = values.keys() ^ self._base.keys()
         if strangers:
-            raise BadMessage("params", f"the stages differ: {', '.join(map(str, strangers))}")
+            raise BadMessage("params", f"the stages differ: {', '.join(strangers)}")
         stages = {name: self._options(name, values[name]) for name in self._base}
         params = Params(stages, version)
         self._unpacked = (data, params)
         return params
 
-    def _options(self, name: str, found: Any) -> StageOptions:
+    def _options(self, name: str, found: Mapping[str, Any]) -> StageOptions:
         base = self._base[name]
-        if type(found) is not dict or not found.keys() <= self._live[name]:
+        if not found.keys() <= self._live[name]:
             raise BadMessage("params", f"stages.{name}: an option that is not live")
         try:
             return type(base).model_validate({**base.model_dump(), **found})
@@ -81,19 +87,6 @@ class Snapshots:
             first = error.errors()[0]
             path = ".".join(str(part) for part in first["loc"])
             raise BadMessage("params", f"stages.{name}.{path}: {first['msg']}") from error
-
-
-def _read(data: bytes) -> tuple[int, dict[Any, Any]]:
-    try:
-        found = msgpack.unpackb(data, raw=False, max_ext_len=0, strict_map_key=True)
-    except Exception as error:
-        raise BadMessage("params", f"not msgpack ({type(error).__name__})") from error
-    if type(found) is not list or len(found) != 2:
-        raise BadMessage("params", "not [version, values]")
-    version, values = found
-    if type(version) is not int or version < 0 or type(values) is not dict:
-        raise BadMessage("params", "not [version, values]")
-    return version, values
 
 
 def _live_fields(options: StageOptions) -> set[str]:

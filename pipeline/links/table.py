@@ -15,7 +15,7 @@ from typing import NamedTuple, get_args
 
 from lsd.pipeline.errors import LinkClosed, LsdError
 from lsd.pipeline.link import Policy
-from lsd.pipeline.links.header import REASONS
+from lsd.pipeline.links.message import REASONS
 from lsd.pipeline.links.mutex import NBYTES, RobustMutex
 from lsd.pipeline.links.processes import Process
 

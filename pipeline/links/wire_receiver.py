@@ -17,7 +17,8 @@ from lsd.pipeline.links.delivery import Incoming
 from lsd.pipeline.links.endpoints import Keys
 from lsd.pipeline.links.ends import EdgeStats
 from lsd.pipeline.links.envelope import Envelope, Kind
-from lsd.pipeline.links.header import MAX_HEADER_BYTES, BadMessage, Header
+from lsd.pipeline.links.header import MAX_HEADER_BYTES, Header
+from lsd.pipeline.links.message import BadMessage
 from lsd.pipeline.links.parcel import Array, Codec, Parcel
 from lsd.pipeline.links.wire_end import BEAT_S, CLOSE_MS, WireEnd
 
@@ -183,5 +184,5 @@ class WireReceiver(WireEnd, Generic[T]):
             arrays[plane.offset] = unpacked(plane, parts[place].buffer)
         if len(parts) != 2 + len(arrays):
             raise BadMessage("malformed", "more pixels than planes")
-        planes = {plane.name: arrays[plane.offset] for plane in header.planes}
+        planes: dict[str, Array] = {plane.name: arrays[plane.offset] for plane in header.planes}
         return Parcel(header.rebased(CLOCK, time.monotonic_ns()), planes)

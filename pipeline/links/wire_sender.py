@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import zmq
+from msgspec.structs import replace
 
 from lsd.pipeline.errors import LinkClosed
 from lsd.pipeline.link import Link, Policy
@@ -20,7 +21,7 @@ from lsd.pipeline.links.delivery import Outgoing
 from lsd.pipeline.links.endpoints import Keys
 from lsd.pipeline.links.ends import EdgeStats
 from lsd.pipeline.links.envelope import MAX_BYTES, Envelope
-from lsd.pipeline.links.header import BadMessage
+from lsd.pipeline.links.message import BadMessage
 from lsd.pipeline.links.parcel import Codec
 from lsd.pipeline.links.wire_end import BEAT_S, WireEnd
 
@@ -209,7 +210,8 @@ class WireSender(WireEnd, Generic[T]):
 
     def _parts(self, item: T) -> list[Any]:
         header, planes = self._codec.pack(item)
-        header = header._replace(
+        header = replace(
+            header,
             stream=self._stream,
             epoch=self._epoch,
             clock=CLOCK,
