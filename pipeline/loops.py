@@ -147,6 +147,7 @@ class ComputeLoop:
             step.place > names.index(edge.source) for step in self._steps
         )
         self._unfinished: tuple[Frame, int] | None = None  # goes on in other processes
+        self._unkept: tuple[Frame | None, int] | None = None  # of which a successor is to know
         self._is_on_card = session.stage_context.device != "cpu"
         self.busy_since_ns: int | None = None  # when the work on a frame began
 
@@ -180,6 +181,7 @@ class ComputeLoop:
                         session.budget.emitted(
                             flight.frame, session.clock.now_ns(), flight.ready_ns
                         )
+                self._keep()
         except LinkClosed:
             return
         finally:
@@ -238,8 +240,11 @@ class ComputeLoop:
             return None
         self._finish(frame, made_ns, ready_ns)
         self._failures.success()
-        if not self._begins_edge:
-            self._succession.keep(None, flight.epoch)
+        if self._begins_edge:
+            # The past as this frame's network saw it: nobody further on has a use for it.
+            frame = replace(frame, history=None)
+        else:
+            self._unkept = None, flight.epoch
         jumped = self._recurrence.has_jumped
         return Flight(frame, flight.epoch, ready_ns, service_ns, jumped)
 
@@ -259,13 +264,19 @@ class ComputeLoop:
             return
         if isinstance(outcome, Flight):
             if outcome.frame.ready is None:
-                self._succession.keep(outcome.frame, outcome.epoch)
+                self._unkept = outcome.frame, outcome.epoch
             if part.returns:  # motion and history are of no use to another frame
                 frame = replace(outcome.frame, motion=None, history=None)
                 outcome = replace(outcome, frame=frame)
         for link in part.returns:
             with suppress(LinkClosed):  # its stream has ended: nobody there waits any more
                 link.put(outcome)
+
+    def _keep(self) -> None:
+        """Leave what a successor takes over: behind the frame, which would have to wait for it."""
+        if self._unkept is not None:
+            self._succession.keep(*self._unkept)
+            self._unkept = None
 
     def _pass_over(self, gone: Gone) -> None:
         """Give a frame that ended on its way here its place in the row."""

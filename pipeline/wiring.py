@@ -16,6 +16,7 @@ from lsd.pipeline.placement import Placement
 CHECKPOINT, PAST = "checkpoint", "past"
 RETURNING = "previous"  # the ring that what became of a frame comes back by
 RING = ("memory", "filled", "freed")  # the descriptors of a ring, in its order
+_KEEPS = 2  # frames that are not copied: the one under way, and the one before it, its past
 
 
 def wired(
@@ -52,6 +53,7 @@ def wired(
             pixel_bytes=frame_bytes(config.size, TENSOR),  # pixels take less
             capacity=link.capacity,
             policy="block",
+            keeps=_KEEPS,
         )
         for worker, end in ((link.source_worker, "out"), (link.target_worker, "in")):
             fds[worker] |= {f"{end}.{part}": fd for part, fd in zip(RING, ring, strict=True)}
@@ -72,6 +74,7 @@ def wired(
                 pixel_bytes=frame_bytes(config.size, TENSOR),
                 capacity=edge.delay,
                 policy="drop_oldest",
+                keeps=edge.delay + 1,
             )
             for part, fd in zip(RING, ring, strict=True):
                 source[f"{edge.name}.{part}"] = target[f"{RETURNING}.{part}"] = fd

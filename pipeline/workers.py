@@ -99,7 +99,8 @@ def worker_problems(document: Document) -> Iterator[Problem]:
     """Yield a line for everything that keeps `workers` from placing each stage once, in order."""
     data = document.data if isinstance(document.data, dict) else {}
     workers, stages = data.get("workers"), data.get("stages")
-    if "supervision" in data and workers is None and data.get("instances") is None:
+    # `workers: null`, or `--set workers=null`, says that one process is meant.
+    if "supervision" in data and not {"workers", "instances"} & data.keys():
         text = (
             "nothing to supervise without 'workers:' or 'instances:'; add one of them, or remove "
             "it (supervision)"

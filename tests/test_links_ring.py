@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from link_parcels import PIXEL_BYTES, SIDE, STREAM, drained, header, number_of, parcel
@@ -121,6 +122,72 @@ def test_frame_that_is_held_is_never_written_to():
                     both.writer.put(parcel(number))
                 assert (number_of(first), number_of(second)) == (1, 2)
         assert number_of(both.reader.get(1)) == 39
+
+
+def test_frames_that_are_kept_are_the_slots_themselves_and_stay_as_they_are():
+    with ring_of(keeps=2) as both:
+        got = []
+        for number in range(1, 4):
+            both.writer.put(parcel(number))
+            got.append(both.reader.get(1))
+        first, second, third = (found.planes["data"] for found in got)
+        assert not first.flags.owndata
+        assert third.flags.owndata, "no more than that are kept"
+        for number in range(4, 40):
+            both.writer.put(parcel(number))
+        assert [number_of(found) for found in got] == [1, 2, 3]
+        second[...] = 7  # its own: nobody else's frame changes
+        assert number_of(both.reader.get(1)) == 39
+        assert number_of(got[0]) == 1
+
+
+def test_slot_is_used_again_once_the_last_view_of_it_has_gone():
+    with ring_of(keeps=1, capacity=3, policy="block") as both:
+        for number in (1, 2, 3):
+            both.writer.put(parcel(number))
+        part = torch.from_numpy(both.reader.get(1).planes["data"])[0, 1:]
+        assert both.reader.get(1).planes["data"].flags.owndata, "the slot has a view left"
+        del part
+        kept = both.reader.get(1)
+        assert not kept.planes["data"].flags.owndata
+        assert number_of(kept) == 3
+        del kept
+        for number in range(4, 60):  # many times round
+            both.writer.put(parcel(number))
+            assert number_of(both.reader.get(1)) == number
+        assert both.writer.drained(0)
+
+
+def test_a_frame_that_is_dropped_at_once_leaves_its_slot():
+    with ring_of(keeps=1) as both:
+        for number in range(1, 20):
+            both.writer.put(parcel(number, flags=1))
+            both.reader.get(1)
+        assert len(both.writer._table._in(State.KEPT)) <= 1
+
+
+def test_what_is_kept_holds_up_nobody_and_outlives_the_link():
+    with ring_of(keeps=2, policy="block") as both:
+        both.writer.put(parcel(1))
+        kept = both.reader.get(1)
+        assert both.writer.drained(0), "it was handed over"
+        both.writer.put(parcel(2), stopping=None)  # there is room
+        both.reader.close()
+        assert number_of(kept) == 1
+
+
+def test_what_a_killed_reader_kept_is_free_for_its_successor():
+    with ring_of(keeps=2) as both:
+        table = both.writer._table
+        both.writer.put(parcel(1))
+        kept = both.reader.get(1)
+        assert len(table._in(State.KEPT)) == 1
+        with table.lock:
+            table.revoke(Role.READER)
+        assert not table._in(State.KEPT)
+        del kept  # long after: the slot is another frame's
+        both.writer.put(parcel(2))
+        assert number_of(both.reader.get(1)) == 2
 
 
 def test_more_leases_than_the_ring_was_made_for_are_refused():
@@ -351,7 +418,7 @@ def test_elsewhere_than_on_linux_it_says_what_to_use(monkeypatch):
 
 
 def test_memory_that_is_no_ring_is_refused():
-    shape = RingShape(0, 1, 1, "block", PAGE)
+    shape = RingShape(0, 1, 1, 0, "block", PAGE)
     plain = os.memfd_create("plain")
     with pytest.raises(LsdError, match="not sealed"):
         RingReader(Ring(plain, plain, plain), STREAM, Parcels())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -75,6 +75,7 @@ class FrameCodec:
         self._epoch = epoch
         self._spec = spec
         self._snapshots = snapshots
+        self._sound: tuple[Plane, ...] | None = None  # those of the last frame
 
     def pack(self, item: Frame, *, jumps: int = 0, service_ns: int = 0) -> Parcel:
         """Return `item` as header and arrays on the same memory.
@@ -95,7 +96,10 @@ class FrameCodec:
             pts_ns=item.pts_ns,
             captured_ns=item.captured_ns,
             deadline_ns=item.deadline_ns,
-            planes=_laid_out(arrays, data_is_source=item.data is item.source),
+            planes=_laid_out(
+                tuple((name, array.dtype, array.shape) for name, array in arrays.items()),
+                data_is_source=item.data is item.source,
+            ),
             layout=self._spec.layout,
             jumps=jumps,
             service_ns=service_ns,
@@ -111,8 +115,15 @@ class FrameCodec:
             BadMessage: the planes are not those of a frame of this edge.
         """
         header, planes = parcel
-        self._check(header)
-        tensors = {name: _tensor(array) for name, array in planes.items()}
+        if header.flags & ~_ALL_FLAGS:
+            raise BadMessage("malformed", f"flags {header.flags:#x}")
+        if header.planes != self._sound:
+            self._check(header.planes)
+            self._sound = header.planes
+        if header.layout != self._spec.layout:
+            raise BadMessage("malformed", f"layout {header.layout}, expected {self._spec.layout}")
+        tensor = _from_numpy()
+        tensors = {name: tensor(array) for name, array in planes.items()}
         if planes["data"] is planes["source"]:
             tensors["data"] = tensors["source"]
         params = self._snapshots.unpack(header.params)
@@ -129,12 +140,10 @@ class FrameCodec:
             history=tensors.get("history"),
         )
 
-    def _check(self, header: Header) -> None:
-        planes = {plane.name: plane for plane in header.planes}
+    def _check(self, found: tuple[Plane, ...]) -> None:
+        planes = {plane.name: plane for plane in found}
         if not {"data", "source"} <= planes.keys():
             raise BadMessage("malformed", "a frame without data or source")
-        if header.flags & ~_ALL_FLAGS:
-            raise BadMessage("malformed", f"flags {header.flags:#x}")
         _, height, width, _ = planes["source"].shape
         size = Size(width, height)
         wanted = _plane_shapes(size, self._spec)
@@ -143,8 +152,6 @@ class FrameCodec:
                 raise BadMessage(
                     "malformed", f"{name} is {plane.dtype} {plane.shape}, expected {wanted[name]}"
                 )
-        if header.layout != self._spec.layout:
-            raise BadMessage("malformed", f"layout {header.layout}, expected {self._spec.layout}")
 
 
 _ALL_FLAGS = int(~FrameFlag.NONE)
@@ -189,10 +196,13 @@ def _plane_shapes(size: Size, spec: FrameSpec) -> dict[str, tuple[str, tuple[int
     return {"data": (spec.dtype, shape), **others}
 
 
-def _laid_out(arrays: Mapping[str, Array], *, data_is_source: bool) -> tuple[Plane, ...]:
+@lru_cache(64)
+def _laid_out(
+    arrays: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...], *, data_is_source: bool
+) -> tuple[Plane, ...]:
     listed = [
-        (name, str(array.dtype), _four(name, array))
-        for name, array in arrays.items()
+        (name, str(dtype), _four(name, shape))
+        for name, dtype, shape in arrays
         if not (data_is_source and name == "data")
     ]
     planes = planes_of(listed)
@@ -201,10 +211,10 @@ def _laid_out(arrays: Mapping[str, Array], *, data_is_source: bool) -> tuple[Pla
     return planes
 
 
-def _four(name: str, array: Array) -> tuple[int, int, int, int]:
-    if array.ndim != 4:
-        raise WireError(f"{name} has {array.ndim} dimensions, expected 4")
-    first, second, third, fourth = array.shape
+def _four(name: str, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    if len(shape) != 4:
+        raise WireError(f"{name} has {len(shape)} dimensions, expected 4")
+    first, second, third, fourth = shape
     return first, second, third, fourth
 
 
@@ -218,16 +228,9 @@ def _array(name: str, picture: Any) -> Array:
     return array
 
 
-def _tensor(array: Array) -> torch.Tensor:
-    _hush()
-    import torch
-
-    return torch.from_numpy(array)
-
-
 @cache
-def _hush() -> None:
-    """Have torch warn of memory that is read-only here, where nobody sees it: it does so once."""
+def _from_numpy() -> Callable[[Array], torch.Tensor]:
+    """Return torch's, after it has warned of memory that is read-only: it does so once."""
     import torch
 
     still = np.zeros(1, np.uint8)
@@ -235,3 +238,4 @@ def _hush() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.from_numpy(still)
+    return torch.from_numpy

@@ -44,6 +44,7 @@ class Ring(NamedTuple):
         capacity: int,
         policy: Policy,
         leases: int = 1,
+        keeps: int = 0,
         epoch: int = 0,
     ) -> Ring:
         """Make an empty ring.
@@ -53,6 +54,7 @@ class Ring(NamedTuple):
             pixel_bytes: of the largest frame (`parcel.frame_bytes`).
             capacity, policy: as in `Link`.
             leases: how many frames the reader may hold at a time.
+            keeps: how many more `get` may hand over where they lie, instead of copies.
             epoch: counts the rings of an edge; a new size needs a new ring and epoch.
 
         Raises:
@@ -63,7 +65,7 @@ class Ring(NamedTuple):
         assert capacity >= 1, f"a link holds at least one item, not {capacity}"
         assert leases >= 1, f"a reader holds at least one frame, not {leases}"
         slot_bytes = aligned(MAX_HEADER_BYTES + pixel_bytes, PAGE)
-        shape = RingShape(epoch, capacity, leases, policy, slot_bytes)
+        shape = RingShape(epoch, capacity, leases, keeps, policy, slot_bytes)
         assert shape.slots <= MAX_SLOTS, f"a ring has at most {MAX_SLOTS} slots: {shape}"
         memory_fd = memory.create(name, shape.nbytes)
         page = memory.mapped(memory_fd, PAGE, writable=True)
@@ -116,15 +118,15 @@ class Mapped(NamedTuple):
     """A ring's memory as one end sees it.
 
     Attributes:
-        page: the table, writable for both.
-        slots: all slots; the reader cannot write there.
+        page: the table.
+        slots: all slots.
     """
 
     page: mmap.mmap
     slots: mmap.mmap
 
     @classmethod
-    def of(cls, memory_fd: int, *, writable: bool) -> tuple[Mapped, Table]:
+    def of(cls, memory_fd: int) -> tuple[Mapped, Table]:
         """Map a ring that was handed down.
 
         Raises:
@@ -137,5 +139,5 @@ class Mapped(NamedTuple):
         table = Table(page)
         if nbytes != table.shape.nbytes:
             raise LsdError(f"the memfd has {nbytes} bytes, its ring takes {table.shape.nbytes}")
-        slots = memory.mapped(memory_fd, nbytes - PAGE, offset=PAGE, writable=writable)
+        slots = memory.mapped(memory_fd, nbytes - PAGE, offset=PAGE, writable=True)
         return cls(page, slots), table

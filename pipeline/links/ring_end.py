@@ -34,7 +34,7 @@ class RingEnd:
 
     def __init__(self, ring: Ring, role: Role) -> None:
         self._role, self._other = role, Role(1 - role)
-        self._mapped, self._table = Mapped.of(ring.memory_fd, writable=role is Role.WRITER)
+        self._mapped, self._table = Mapped.of(ring.memory_fd)
         # The same few for all frames of a stream.
         self._views = lru_cache(4 * MAX_SLOTS)(self._made_views)
         try:
@@ -92,7 +92,9 @@ class RingEnd:
     def _made_views(self, number: int, planes: tuple[Plane, ...]) -> Mapping[str, Array]:
         """Return a slot's arrays."""
         start = number * self._table.shape.slot_bytes + MAX_HEADER_BYTES
-        return views(planes, self._mapped.slots, start)
+        slots = memoryview(self._mapped.slots)
+        # Who takes frames where they lie has only lent them.
+        return views(planes, slots if self._role is Role.WRITER else slots.toreadonly(), start)
 
     def _require_open(self) -> None:
         if self._is_closed:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from lsd.pipeline.links.header import MAX_HEADER_BYTES, Header
+from lsd.pipeline.links.kept import Kept
 from lsd.pipeline.links.message import BadMessage
 from lsd.pipeline.links.parcel import Codec, Parcel, owned
 from lsd.pipeline.links.ring import Ring
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 class RingReader(RingEnd, Generic[T]):
-    """Takes frames from a ring: `get` copies them out, `take` shows them where they are.
+    """Takes frames from a ring: `get` hands them over, `take` shows them where they are.
 
     Args:
         ring: its descriptors.
@@ -31,18 +32,30 @@ class RingReader(RingEnd, Generic[T]):
     def __init__(self, ring: Ring, stream: str, codec: Codec[T]) -> None:
         super().__init__(ring, Role.READER)
         self._stream, self._codec = stream, codec
+        shape = self._table.shape
+        self._kept = Kept(shape.slot_bytes, shape.keeps)
 
     def get(self, timeout_s: float | None = None) -> T:
-        """Take the oldest frame as a copy of its own; see `Receiver.get`."""
+        """Take the oldest frame, for good; see `Receiver.get`.
+
+        As long as the ring may keep more, the arrays are the slot itself, which is used again
+        once nobody has an array on it any more; otherwise they are copies.
+        """
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             slot, parcel = self._next(end_s, timeout_s)
             item, reason = None, None
+            keeps = self._kept.has_room
+            if keeps:  # our reference lasts until the table knows of it, too
+                planes = self._kept.keep(self._mapped.slots, slot, parcel.header.planes)
+                parcel = Parcel(parcel.header, planes)
+            else:
+                parcel = owned(parcel)
             try:
-                item = self._codec.unpack(owned(parcel))
+                item = self._codec.unpack(parcel)
             except BadMessage as error:
-                reason = error.reason
-            if self._give_back(slot, reason) and item is not None:
+                reason, keeps = error.reason, False
+            if self._give_back(slot, reason, keeps=keeps) and item is not None:
                 return item
 
     @contextmanager
@@ -112,10 +125,16 @@ class RingReader(RingEnd, Generic[T]):
         header = replace(header, published_ns=slot.published_ns)
         return Parcel(header, self._views(slot.number, header.planes))
 
-    def _give_back(self, slot: Slot, reject: str | None = None) -> bool:
+    def _give_back(self, slot: Slot, reject: str | None = None, *, keeps: bool = False) -> bool:
         with self._table.lock:
-            intact = self._table.give_back(slot, reject)
+            self._release()
+            intact = self._table.keep(slot) if keeps else self._table.give_back(slot, reject)
             is_awaited = self._table.is_awaited()
         if is_awaited:
             self._wake()
         return intact
+
+    def _release(self) -> None:
+        """Free what nobody looks at any more; under the lock."""
+        for slot in self._kept.gone():
+            self._table.release(slot)

@@ -26,7 +26,7 @@ MAX_SLOTS = 32
 DROPS = ("superseded", "refused", "torn", *REASONS)
 
 _MAGIC = int.from_bytes(b"LSDRING\0", "little")
-_LAYOUT = 1
+_LAYOUT = 2
 _POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 # Places, in words of 8 bytes; the mutex and each role have cache lines of their own.
@@ -63,10 +63,11 @@ class State(IntEnum):
     WRITING = 1  # the writer has it
     QUEUED = 2  # a frame that waits
     LEASED = 3  # the reader has it
+    KEPT = 4  # it was handed over where it lies, and somebody still looks at it
 
 
 # As plain numbers, where a frame would wait for an enumeration.
-_FREE, _QUEUED, _LEASED = int(State.FREE), int(State.QUEUED), int(State.LEASED)
+_FREE, _QUEUED, _LEASED, _KEPT = map(int, (State.FREE, State.QUEUED, State.LEASED, State.KEPT))
 _ENDED = int(Presence.ENDED)
 
 
@@ -77,6 +78,7 @@ class RingShape(NamedTuple):
         epoch: counts the rings of an edge.
         capacity: how many frames may wait.
         leases: how many the reader may hold at a time.
+        keeps: how many more may be handed over where they lie.
         policy: what happens when another comes, as in `Link`.
         slot_bytes: header and pixels of one slot, a multiple of PAGE.
     """
@@ -84,13 +86,14 @@ class RingShape(NamedTuple):
     epoch: int
     capacity: int
     leases: int
+    keeps: int
     policy: Policy
     slot_bytes: int
 
     @property
     def slots(self) -> int:
-        """Those that wait, those that are held, one being written; at least four."""
-        return max(4, self.capacity + self.leases + 1)
+        """Those that wait, those that are held or kept, one being written; at least four."""
+        return max(4, self.capacity + self.leases + self.keeps + 1)
 
     @property
     def nbytes(self) -> int:
@@ -136,9 +139,9 @@ class Table:
         RobustMutex.create(page, _MUTEX * 8).forget()
         policy = _POLICIES.index(shape.policy)
         words[_SHAPE + 1] = _LAYOUT
-        for place, value in enumerate((shape.epoch, shape.capacity, shape.leases, policy)):
+        values = (shape.epoch, shape.capacity, shape.leases, shape.keeps, policy, shape.slot_bytes)
+        for place, value in enumerate(values):
             words[_SHAPE + 2 + place] = value
-        words[_SHAPE + 6] = shape.slot_bytes
         words[_SHAPE] = _MAGIC  # last: what has it is whole
         words.release()
         return cls(page)
@@ -182,21 +185,17 @@ class Table:
             raise LinkClosed(f"nothing is left: the {role.name.lower()} has closed the link")
 
     def leave(self, role: Role) -> None:
-        """Give an end up in order; what it held is free, what waits stays."""
-        self.revoke(role)
+        """Give an end up in order; what it held is free, what waits or is kept stays."""
+        self._free(State.WRITING if role is Role.WRITER else State.LEASED)
         self._words[self._role(role)] = Presence.ENDED
 
     def beat(self, role: Role) -> None:
         """Say that an end's process does something; needs no lock."""
         self._words[self._role(role) + 4] = time.monotonic_ns()
 
-    def revoke(self, role: Role) -> int:
-        """Free what an end's process holds; return how many slots that was."""
-        held = State.WRITING if role is Role.WRITER else State.LEASED
-        found = self._in(held)
-        for index in found:
-            self._set(index, State.FREE)
-        return len(found)
+    def revoke(self, role: Role) -> None:
+        """Free what an end's process had."""
+        self._free(*((State.WRITING,) if role is Role.WRITER else (State.LEASED, State.KEPT)))
 
     # Writing
 
@@ -275,6 +274,20 @@ class Table:
             self._set(slot.number, State.FREE)
         return intact
 
+    def keep(self, slot: Slot) -> bool:
+        """Turn a lease into something kept; False: the slot was somebody else's meanwhile."""
+        place = self._slot(slot.number)
+        if (self._words[place], self._words[place + 1]) != (_LEASED, slot.gen):
+            return self.give_back(slot)
+        self._words[place] = _KEPT
+        return True
+
+    def release(self, slot: Slot) -> None:
+        """Free what was kept, if it still is."""
+        place = self._slot(slot.number)
+        if (self._words[place], self._words[place + 1]) == (_KEPT, slot.gen):
+            self._set(slot.number, State.FREE)
+
     def wait_for_room(self, waits: bool) -> None:
         """Ask the reader to wake the writer when it frees a slot."""
         self._words[_COUNTS + 2] = waits
@@ -290,8 +303,9 @@ class Table:
         return self._states().count(_QUEUED)
 
     def is_drained(self) -> bool:
-        """Return whether all that was put has been taken and given back."""
-        return not (self._in(State.QUEUED) or self._in(State.LEASED))
+        """Return whether all that was put has been handed over, or taken and given back."""
+        states = self._states()
+        return _QUEUED not in states and _LEASED not in states
 
     def put_and_got(self) -> tuple[int, int]:
         """How many frames were put, and how many taken."""
@@ -317,6 +331,10 @@ class Table:
     def _set(self, index: int, state: State) -> None:
         self._words[self._slot(index)] = state
 
+    def _free(self, *held: State) -> None:
+        for index in (index for state in held for index in self._in(state)):
+            self._set(index, State.FREE)
+
     def _states(self) -> list[int]:
         return self._words[_SLOTS : self._end : _SLOT_WORDS].tolist()
 
@@ -334,14 +352,14 @@ class Table:
         return Slot(number, gen, header_bytes, published_ns)
 
     def _read_shape(self, nbytes: int) -> RingShape:
-        magic, layout, epoch, capacity, leases, policy, slot_bytes = self._words[:7]
+        magic, layout, epoch, capacity, leases, keeps, policy, slot_bytes = self._words[:8]
         if (magic, layout) != (_MAGIC, _LAYOUT):
             raise LsdError(
                 f"this memory holds no ring of layout {_LAYOUT} (found {magic:#x}, {layout}); "
                 "start all processes from one version of livesd"
             )
         assert nbytes == PAGE
-        shape = RingShape(epoch, capacity, leases, _POLICIES[policy % 2], slot_bytes)
+        shape = RingShape(epoch, capacity, leases, keeps, _POLICIES[policy % 2], slot_bytes)
         if policy > 1 or not 4 <= shape.slots <= MAX_SLOTS or slot_bytes % PAGE:
             raise LsdError(f"this memory holds a damaged ring: {shape}")
         return shape
