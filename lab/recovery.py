@@ -179,6 +179,7 @@ class Worker:
     def advance(self, flight: Flight) -> Flight:
         """Take a frame through its stages."""
         made = self._loop.advance(flight)
+        self._loop.keep()
         if made is None:
             raise StageError(f"frame {flight.frame.seq} was lost; a trial loses none but its gap")
         return made

@@ -181,7 +181,7 @@ class ComputeLoop:
                         session.budget.emitted(
                             flight.frame, session.clock.now_ns(), flight.ready_ns
                         )
-                self._keep()
+                self.keep()
         except LinkClosed:
             return
         finally:
@@ -272,7 +272,7 @@ class ComputeLoop:
             with suppress(LinkClosed):  # its stream has ended: nobody there waits any more
                 link.put(outcome)
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Leave what a successor takes over: behind the frame, which would have to wait for it."""
         if self._unkept is not None:
             self._succession.keep(*self._unkept)
