@@ -46,9 +46,10 @@ chaos: setup  ## for a minute, kill, hang and starve the real workers, their sou
 soak: setup  ## for an hour, run the real workers; memory and latency must stay flat, nothing may be lost
 	$(BIN)/python -m lsd.lab.soak --minutes 60
 
-bench: setup  ## time every stage, the network, the pipeline's own overhead, and hops between processes
+bench: setup  ## time every stage, the network, the pipeline's own overhead, hops between processes, and workers
 	$(BIN)/python -m lsd.lab.bench
 	$(BIN)/python -m lsd.lab.hops
+	$(BIN)/python -m lsd.lab.bench_workers
 
 schema: setup  ## write configs/schema.json anew
 	$(BIN)/livesd schema -o configs/schema.json

@@ -117,10 +117,19 @@ def _spread(values: Any) -> tuple[float, float, float]:
 
 def _report(config: str, settings: Mapping[str, str]) -> dict[str, Any]:
     flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    ran = subprocess.run(
-        [*LIVESD, "run", config, "--json", *flags],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE_S, check=False,
-    )  # fmt: skip
+    try:
+        ran = subprocess.run(
+            [*LIVESD, "run", config, "--json", *flags],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LsdError(
+            f"{config}: no end after {_PATIENCE_S:g} s; give it an input that ends, not a camera"
+        ) from error
     if ran.returncode:
         raise LsdError(f"`livesd run {config}` ended with {ran.returncode}: {ran.stderr.strip()}")
     report: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])

@@ -15,9 +15,9 @@ from lsd.pipeline.errors import GraphError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.link import Policy
 
-# One-way between two processes of a host, a picture of any size written in place in shared memory:
-# p50 at 60 fps on two busy cores.
-HOP_MS = 0.2
+# From one process of a host to another: what it takes at any size (a core that wakes up, and Python
+# that has gone cold), and to copy a frame at 256x256. Two of them cost 1.8 ms: docs/operations.md.
+_WAKING_MS, _COPYING_MS = 0.6, 0.3
 
 # One denoise step at 256x256 on a CPU of 2024: docs/card.md, where blend is what remains of the
 # 15 % that lie behind the diffusion. They grow with the pixels, as whole frames nearly do.
@@ -91,21 +91,23 @@ class Loop(NamedTuple):
     Attributes:
         stages: with what each takes, in ms, from the one that gets `previous` to the one it left.
         hops: how often a frame goes from one process to another on the way round.
+        hop_ms: what each of these takes.
         allowed_ms: what it may take: `delay` periods.
     """
 
     stages: tuple[tuple[str, float], ...]
     hops: int
+    hop_ms: float
     allowed_ms: float
 
     @property
     def latency_ms(self) -> float:
         """How long a frame takes once round."""
-        return sum(cost_ms for _, cost_ms in self.stages) + self.hops * HOP_MS
+        return sum(cost_ms for _, cost_ms in self.stages) + self.hops * self.hop_ms
 
     def __str__(self) -> str:
         parts = [f"{name} {cost_ms:.1f}" for name, cost_ms in self.stages]
-        parts += [f"{self.hops} hops {self.hops * HOP_MS:.1f}"] if self.hops else []
+        parts += [f"{self.hops} hops {self.hops * self.hop_ms:.1f}"] if self.hops else []
         return f"{' + '.join(parts)} = {self.latency_ms:.1f} ms"
 
 
@@ -263,7 +265,8 @@ def _loop(
             continue  # points forward: the graph's own check tells
         hops = sum(home[one] != home[other] for one, other in pairwise(way)) + edge.is_remote
         costs = tuple((name, _cost_ms(config, name, home[name])) for name in way)
-        loops.append(Loop(costs, hops, edge.delay * 1000 / config.rate_hz))
+        hop_ms = _WAKING_MS + _COPYING_MS * _share(config.size)
+        loops.append(Loop(costs, hops, hop_ms, edge.delay * 1000 / config.rate_hz))
     return max(loops, key=lambda loop: loop.latency_ms, default=None)
 
 

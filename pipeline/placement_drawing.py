@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lsd.pipeline.errors import GraphError
 from lsd.pipeline.graph import Format, Graph
-from lsd.pipeline.placement import HOP_MS, DelayLink, Placement
+from lsd.pipeline.placement import DelayLink, Placement
 
 
 def drawn(placement: Placement, graph: Graph, about: Mapping[str, str], form: Format) -> str:
@@ -45,10 +45,10 @@ def _text(placement: Placement, graph: Graph, about: Mapping[str, str]) -> str:
     loop = placement.loop
     if loop is not None:
         lines.append(f"loop: {loop}, of {loop.allowed_ms:.1f} ms")
-    if placement.is_split:
+    if loop is not None and placement.is_split:
         lines.append(
-            f"  the recurrence leads through several workers: each hop adds {HOP_MS:g} ms to every "
-            "frame; in one worker it would cost none"
+            f"  the recurrence leads through several workers: each hop adds {loop.hop_ms:.1f} ms "
+            "to every frame; in one worker it would cost none"
         )
     return "\n".join(lines)
 
