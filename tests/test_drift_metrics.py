@@ -330,3 +330,21 @@ def test_warp_error_alone_calls_a_collapsed_stream_perfect() -> None:
     found = metrics.temporal(grey, grey, s, before, STILL, SEEN)
     assert found["e4_y"] == 0 < found["e4_s"]
     assert metrics.figures(grey, s)["entropy_y"] == 0
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.4, 1.0])
+def test_what_is_carried_from_frame_to_frame_is_the_gain_along_the_motion(gain: float) -> None:
+    before, fresh = np.random.default_rng(1).normal(0, 0.1, (2, 64, 64, 3)).astype(np.float32)
+    flow = np.zeros((64, 64, 2), np.float32)
+    flow[..., 0] = 3  # what is at x now was at x + 3
+    moved = np.concatenate([before[:, 3:], np.repeat(before[:, -1:], 3, 1)], 1)
+    error = np.float32(gain) * moved + fresh
+    assert metrics.carried(error, before, flow) == pytest.approx(gain, abs=0.03)
+    assert metrics.carried(error, before, None) == pytest.approx(0, abs=0.03), "it has moved"
+    assert metrics.carried(error, before, flow, block=8) == pytest.approx(gain, abs=0.2)
+
+
+def test_nothing_is_carried_from_twins_that_were_one_or_are_lost() -> None:
+    error = flat(0.1, 0.1, 0.1)
+    assert np.isnan(metrics.carried(error, np.zeros_like(error), None))
+    assert np.isnan(metrics.carried(error * np.float32("nan"), error, None))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsd.lab.drift import trends
+from lsd.lab.drift import metrics, trends
+from lsd.lab.drift.metrics import Array
 
 NAN = np.nan
 
@@ -183,15 +184,50 @@ def test_bound_of_the_spread_lies_above_it() -> None:
     assert (trends.spread_bound(means, window) > trends.spread(means, window)).all()
 
 
-def test_rounding_noise_is_taken_out_of_the_distance_of_twins() -> None:
-    true, noise = 0.2 * 0.6 ** np.arange(31.0), 1.8 / 255
-    rms, coarse = np.hypot(true, noise), np.hypot(true, noise / 8)
-    left = trends.without_noise(rms, coarse)
-    assert left[:5] == pytest.approx(true[:5], rel=1e-3)
-    assert trends.loop_gain(left / rms[0], left) == pytest.approx(0.6, rel=0.01)
-    assert trends.loop_gain(rms / rms[0], rms) > 0.65
+def twins_of(gain: float, noise: float, side: int = 64) -> tuple[Array, Array]:
+    """Return what `recovery` sees of the loop e_k = gain e_{k-1} + noise: rms, carried."""
+    random = np.random.default_rng(3)
+    error = random.standard_normal((side, side, 3)).astype(np.float32) * 0.2
+    rms, carried = [0.2], [np.nan]
+    for _ in range(30):
+        before = error
+        fresh = random.standard_normal(error.shape).astype(np.float32) * np.float32(noise)
+        error = np.float32(gain) * before + fresh
+        rms.append(float(np.sqrt(np.mean(error**2))))
+        carried.append(metrics.carried(error, before, None))
+    return np.array(rms), np.array(carried)
 
 
-def test_memory_that_stays_is_no_noise() -> None:
+@pytest.mark.parametrize("gain", [0.0, 0.3, 0.6, 0.85])
+def test_rounding_noise_is_taken_out_of_the_distance_of_twins(gain: float) -> None:
+    rms, carried = twins_of(gain, noise=3 / 255)
+    left, at_floor = trends.without_noise(rms, carried)
+    assert at_floor == pytest.approx(gain, abs=0.02), "the gain shows in what is carried on"
+    if gain:
+        assert trends.loop_gain(left / rms[0], left) == pytest.approx(gain, abs=0.06)
+
+
+def test_a_line_fitted_down_to_the_floor_would_measure_that() -> None:
+    rms, carried = twins_of(0.3, noise=3 / 255)
+    left, _ = trends.without_noise(rms, carried)
+    assert trends.loop_gain(rms / rms[0], rms) > 0.75
+    assert trends.loop_gain(left / rms[0], left) < 0.4
+
+
+def test_memory_that_stays_is_a_gain_of_one() -> None:
+    ghost = np.full((8, 8, 3), 1.8 / 255, np.float32)
+    carried = np.full(31, metrics.carried(ghost, ghost, None))
     rms = np.hypot(0.2 * 0.6 ** np.arange(31.0), 1.8 / 255)
-    assert trends.without_noise(rms, 0.3 * rms) is rms
+    assert trends.without_noise(rms, carried)[1] == pytest.approx(1.0)
+
+
+def test_twins_that_come_together_are_taken_as_they_are() -> None:
+    rms = 0.2 * 0.5 ** np.arange(31.0)
+    assert trends.without_noise(rms, np.full(31, 0.99)) == (pytest.approx(rms), 0.0)
+
+
+def test_a_floor_of_which_nothing_is_known_is_not_taken_out() -> None:
+    rms = np.hypot(0.2 * 0.6 ** np.arange(31.0), 1.8 / 255)
+    left, at_floor = trends.without_noise(rms, np.full(31, np.nan))
+    assert left is rms
+    assert at_floor == 0.0

@@ -112,12 +112,31 @@ def warp_error(y: Array, before: Array, flow: Array, visible: Array) -> float:
     with the mean absolute difference for the squared one.
     """
     y, before = _sound(y), _sound(before)
-    at_x, at_y = _grid(y.shape[0], y.shape[1])
-    where = at_x + flow[..., 0], at_y + flow[..., 1]
-    warped = cv2.remap(before, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    blocks = np.abs(block_means(y - warped, 4))
+    blocks = np.abs(block_means(y - _warped(before, flow), 4))
     shown = block_means(visible.astype(np.float32), 4) > 0.999
     return float(blocks[shown].mean()) if shown.any() else float("nan")
+
+
+def carried(error: Array, before: Array, flow: Array | None, block: int = 1) -> float:
+    """g = <e_t, W e_{t-1}> / <W e_{t-1}, W e_{t-1}>: the loop's gain, e_t the twins' difference.
+
+    The coefficient of e_t regressed on W e_{t-1}: what a frame takes over from the error of the
+    one before, whatever is new in it. 0: nothing; 1: all of it, for ever. NaN: there was none,
+    or it is not finite.
+
+    Args:
+        error: float32 [H, W, 3], the difference now.
+        before: the difference one frame earlier.
+        flow: float32 [H, W, 2] in pixels, as in `warp_error`; None: at rest.
+        block: compare the means of blocks of so many pixels a side.
+
+    Source: the lag-one coefficient of an AR(1) process by least squares (Yule 1927), in space.
+    """
+    was = before if flow is None else _warped(before, flow)
+    now, was = block_means(error, block), block_means(was, block)
+    size = float(np.square(was, dtype=np.float64).sum())
+    common = float((now.astype(np.float64) * was).sum())
+    return common / size if size > 0 and np.isfinite(common) else float("nan")
 
 
 def psnr(a: Array, b: Array) -> float:
@@ -274,6 +293,13 @@ def _local(plane: Array) -> Array:
     """Average under SSIM's window, where it fits."""
     blurred = np.asarray(cv2.GaussianBlur(plane, (11, 11), 1.5))
     return blurred[5:-5, 5:-5] if min(plane.shape) > 10 else blurred
+
+
+def _warped(before: Array, flow: Array) -> Array:
+    at_x, at_y = _grid(before.shape[0], before.shape[1])
+    where = at_x + flow[..., 0], at_y + flow[..., 1]
+    warped = cv2.remap(before, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped)
 
 
 @lru_cache(maxsize=4)

@@ -80,9 +80,10 @@ class Record:
         sheets: frame's number, from 1 -> uint8 [H, 3 W, 3] RGB: input, teacher, output.
         curves: recovery: for each SHOCK d_k, k = 0..30 (d_0 = 1 by definition; NaN
             throughout where the shock is not finite), "SHOCK:rms", the distance itself
-            as RMS with pictures in [0, 1], "SHOCK:coarse", that of 8x8 block means, and
-            "SHOCK:spectrum", the distance of spectra; of textured styles d and rms are
-            those of 8x8 block means too.
+            as RMS with pictures in [0, 1], "SHOCK:carried", which share of
+            it is the last frame's (`metrics.carried`; NaN for k = 0 and 1), and
+            "SHOCK:spectrum", the distance of spectra; of textured styles all but the last
+            are those of 8x8 block means.
             lyapunov: "growth", log growth of the perturbation in each frame.
         counts: "frames"; "resets": frames replaced or cut off from their history, and
             "resets near cuts": those within 2 frames behind an input's cut or a style's

@@ -21,7 +21,6 @@ _CHUNKS = 10
 _REPLICATES = 1_000
 _KEY = 17  # of the bootstrap
 _SETTLED = slice(20, None)  # frames after a shock in which only noise may be left
-_INCOHERENT = 0.25  # share of noise that 8x8 block means may keep; white noise: an eighth
 _FITTED = slice(1, 11)  # frames after a shock in which its decay is fitted
 _REACH = 8  # frames in which the lag is sought
 _TIE = 1e-9  # between correlations, so that a motion that repeats follows itself by 0
@@ -160,29 +159,29 @@ def loop_gain(d: Array, rms: Array) -> float:
     return float(np.exp(np.polyfit(k[known], np.log(d[known]), 1)[0]))
 
 
-def without_noise(rms: Array, coarse: Array) -> Array:
-    """Take an engine's rounding noise out of the distance of twins.
+def without_noise(rms: Array, carried: Array) -> tuple[Array, float]:
+    """Take an engine's rounding noise out of the distance of twins, and say what carries it on.
 
-    An int8 network answers the smallest difference in its history with other
-    roundings all over the picture, so that twins stay apart for ever: measured
-    1.7/255 in frame 15 after any shock, where float32 had 0.02/255. A line fitted
-    to log d_k down to 1/255 then measures that floor and not the gain.
-    Rounding is independent from pixel to pixel, so 8x8 block means keep an eighth
-    of it; of a memory (a colour, a ghost) they keep all. Where the floor, the
-    median from frame 20 on, is a quarter or less in block means, it is noise and is
-    subtracted as variance. Anywhere else nothing is.
+    An int8 network answers the smallest difference in its history with other roundings all
+    over the picture, so that twins stay apart for ever, and a line fitted to log d_k measures
+    that floor. In a loop e_k = g W e_{k-1} + n_k, with n_k new in every frame, the twins' mean
+    square is g^2k rms_0^2 + (1 - g^2k) floor^2: the floor (the median from frame 20 on) is
+    subtracted as variance. Whether n_k is new, or the floor is a memory that stays, is told by
+    g there (`metrics.carried`): it is a gain itself, and held to the same limit.
 
     Args:
         rms: distance of the twins, k = 0, 1, ..., 20 or more.
-        coarse: that of their 8x8 block means.
+        carried: which share of it is that of the frame before.
 
     Returns:
-        the distance without the noise, >= 0.
+        the distance without the floor, >= 0, and the gain at the floor; where the floor is at
+        most 1/255, or its gain is not known, the distance as it is, and 0.
     """
     floor = float(np.median(rms[_SETTLED]))
-    if not float(np.median(coarse[_SETTLED])) <= _INCOHERENT * floor:
-        return rms
-    return np.sqrt(np.maximum(rms**2 - floor**2, 0.0))
+    known = carried[_SETTLED][np.isfinite(carried[_SETTLED])]
+    if not floor > FLOOR or not len(known):
+        return rms, 0.0
+    return np.sqrt(np.maximum(rms**2 - floor**2, 0.0)), float(np.median(known))
 
 
 def time_to(reached: NDArray[np.bool_]) -> float:

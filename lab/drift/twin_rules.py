@@ -50,14 +50,15 @@ def gain(record: Record) -> Iterator[Finding]:
 
 
 def gains(record: Record) -> dict[str, float]:
-    """Return the gain on history that each shock shows, without the engine's noise."""
+    """Return the gain on history that each shock shows: on its way down, and at the floor."""
     found = {}
     for name in SHOCKS:
         if name not in record.curves or name == "nan":
             continue
         rms = record.curves[f"{name}:rms"]
-        left = trends.without_noise(rms, record.curves.get(f"{name}:coarse", rms))
-        found[name] = trends.loop_gain(left / rms[0], left)
+        unknown = np.full_like(rms, np.nan)  # in records of before
+        left, at_floor = trends.without_noise(rms, record.curves.get(f"{name}:carried", unknown))
+        found[name] = max(trends.loop_gain(left / rms[0], left), at_floor)
     return found
 
 

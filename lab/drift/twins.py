@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,12 @@ from lsd.stages.models.styles import by_name
 
 Array: TypeAlias = NDArray[Any]
 Tell: TypeAlias = Callable[[], None]
+
+
+class _Made(NamedTuple):
+    y: Array
+    motion: Array | None  # as the stream found it, float32 [H, W, 2]
+
 
 SETTLE = 40  # frames before anything is disturbed
 FOLLOWED = 30  # frames after a shock
@@ -44,17 +50,18 @@ def recovery(
         StageError: a stage failed.
     """
     other = open_input("cuts", config.size).pixels(CUT_EVERY).astype(np.float32) / 255
-    is_textured = by_name(run.style).textured
+    block = 8 if by_name(run.style).textured else 1  # a texture may lie elsewhere
     twin, _ = _follow(config, run, registry, tell, None)
     curves: dict[str, Array] = {}
     counts: Counter[str] = Counter()
     for name, shock in shocks(other).items():
         shocked, rejections = _follow(config, run, registry, tell, shock)
-        pairs = list(zip(shocked, twin, strict=True))
-        rms = np.array([_apart(y, z, is_textured) for y, z in pairs])
+        pairs = [(shown.y, other.y) for shown, other in zip(shocked, twin, strict=True)]
+        errors = [y - z for y, z in pairs]
+        rms = np.array([_rms(metrics.block_means(error, block)) for error in errors])
         curves[name] = rms / rms[0] if rms[0] > 0 else np.full_like(rms, np.nan)
         curves[f"{name}:rms"] = rms
-        curves[f"{name}:coarse"] = np.array([_apart(y, z, True) for y, z in pairs])
+        curves[f"{name}:carried"] = _carried(errors, [shown.motion for shown in twin], block)
         curves[f"{name}:spectrum"] = np.array([metrics.spectrum_distance(y, z) for y, z in pairs])
         counts.update(frames=run.frames, **rejections)
     return Record(run, {}, curves=curves, counts=dict(counts))
@@ -90,7 +97,7 @@ def lyapunov(
 
 def _follow(
     config: PipelineConfig, run: Run, registry: Registry | None, tell: Tell, shock: Shock | None
-) -> tuple[list[Array], dict[str, int]]:
+) -> tuple[list[_Made], dict[str, int]]:
     """Return the history as shocked and the FOLLOWED outputs after it, and the rejections."""
     with Stream(config, run, registry) as stream:
         for _ in range(run.frames - FOLLOWED):
@@ -99,16 +106,24 @@ def _follow(
         if shock is not None:
             y = shock(y)
             stream.disturb(y)
-        outputs = [y]
+        outputs = [_Made(y, None)]
         for _ in range(FOLLOWED):
-            outputs.append(stream.step().y)
+            shown = stream.step()
+            motion = shown.frame.motion
+            outputs.append(_Made(shown.y, None if motion is None else motion[0].numpy()))
             tell()
         return outputs, stream.rejections()
 
 
-def _apart(y: Array, z: Array, is_textured: bool) -> float:
-    """Return the RMS of the difference; of a texture, which may lie elsewhere, block means'."""
-    return _rms(metrics.block_means(y - z, 8) if is_textured else y - z)
+def _carried(errors: Sequence[Array], motions: Sequence[Array | None], block: int) -> Array:
+    """Return what each frame took over from the last one's error; of the first two, nothing.
+
+    The shock itself is no frame's answer: the loop clamps it.
+    """
+    found = [float("nan")] * 2
+    for k in range(2, len(errors)):
+        found.append(metrics.carried(errors[k], errors[k - 1], motions[k], block))
+    return np.array(found)
 
 
 def _rms(x: Array) -> float:
