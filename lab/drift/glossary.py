@@ -122,9 +122,11 @@ _ENTRIES = (
     ),
     Entry(
         ("loop gain",),
-        "γ = exp(slope of log d_k, k = 1 to 10), the worst shock",
+        "γ = exp(slope of log d_k, k = 1 to 10), the worst shock; where twins stay apart by more "
+        "than 1/255, that floor is taken out, and the gain there is ⟨e_k, W e_k−1⟩ / ‖W e_k−1‖²",
         "What is left of an error after a frame. A stable error of ε a frame grows to ε / (1 − γ): "
-        "tenfold at .9, without end at 1.",
+        "tenfold at .9, without end at 1. An engine that rounds keeps twins apart for ever without "
+        "any memory; what a frame takes over from the last one's error tells the two apart.",
     ),
     Entry(
         ("Lyapunov exponent",),
