@@ -8,7 +8,6 @@ them alike.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lsd.lab.numbers import write_numbers
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig, load_config
 from lsd.pipeline.errors import ConfigError
@@ -92,8 +92,7 @@ def main(
     with reported():
         plan = _plan(QUICK if quick else Plan(), frames, sizes)
         result = measure(load_config(config), plan, show)
-        if json_file is not None:
-            _write(json_file, result)
+        write_numbers(json_file, result)
 
 
 def measure(
@@ -165,14 +164,6 @@ def _plan(plan: Plan, frames: int | None, sides: str | None) -> Plan:
     if wrong:
         raise ConfigError(f"--sizes {sides}: {wrong[0]} is not a multiple of 16 from 64 to 1024")
     return replace(plan, sizes=tuple(Size(side, side) for side in numbers))
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

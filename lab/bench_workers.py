@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lsd.lab.numbers import write_numbers
 from lsd.lab.trial import LIVESD
 from lsd.pipeline.config import load_config
 from lsd.pipeline.errors import ConfigError, LsdError
@@ -49,8 +50,7 @@ def main(
     with reported():
         result = measure(config, rounds)
         print_rows(rows(result))
-        if json_file is not None:
-            _write(json_file, result)
+        write_numbers(json_file, result)
 
 
 def measure(config: str, rounds: int) -> dict[str, Any]:
@@ -134,14 +134,6 @@ def _report(config: str, settings: Mapping[str, str]) -> dict[str, Any]:
         raise LsdError(f"`livesd run {config}` ended with {ran.returncode}: {ran.stderr.strip()}")
     report: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
     return report
-
-
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-    except OSError as error:
-        raise LsdError(f"{path}: cannot write the numbers ({error.strerror})") from error
 
 
 if __name__ == "__main__":

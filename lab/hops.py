@@ -9,7 +9,6 @@ busy machine slows all of them alike; trust the ratios more than the times.
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +24,8 @@ import typer
 from lsd.lab.hop_proofs import last_frames, torn_frames
 from lsd.lab.hop_transports import OUTLETS, Outlet, Place, serve, shape, spawn
 from lsd.lab.interrupts import deaf
+from lsd.lab.numbers import write_numbers
 from lsd.lab.timing import nearest_rank
-from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.links.endpoints import run_directory
 from lsd.pipeline.machine import Machine
@@ -57,8 +56,7 @@ def main(
         result = measure(frames, torn, ends)
         print_rows(rows(result))
         print_rows(bars(result))
-        if json_file is not None:
-            _write(json_file, result)
+        write_numbers(json_file, result)
 
 
 def measure(frames: int, torn: int, ends: int) -> dict[str, Any]:
@@ -225,14 +223,6 @@ def _summary(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
         }
         for kind, found in times.items()
     }
-
-
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from lsd.lab import instance_worker
+from lsd.lab.numbers import write_numbers
 from lsd.lab.timing import nearest_rank
 from lsd.pipeline.background import start_background
 from lsd.pipeline.config import load_config
@@ -99,9 +100,8 @@ def main(
             say(f"instances: {machine.warning()}")
         cells = list(measure(config, numbers, seconds, engine))
         print_rows(rows(cells))
-        if json_file is not None:
-            found = {"machine": asdict(machine), "load_after": Machine.here().load}
-            _write(json_file, {**found, "cells": [asdict(cell) for cell in cells]})
+        found = {"machine": asdict(machine), "load_after": Machine.here().load}
+        write_numbers(json_file, {**found, "cells": [asdict(cell) for cell in cells]})
 
 
 def measure(config: str, counts: Sequence[int], seconds: float, engine: str) -> Iterator[Cell]:
@@ -254,14 +254,6 @@ def _numbers(text: str) -> list[int]:
     if not all(1 <= number <= 64 for number in found):
         raise ConfigError(f"--counts {text}: expected numbers from 1 to 64, such as 1,2,4")
     return found
-
-
-def _write(path: Path, result: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

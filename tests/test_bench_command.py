@@ -1,14 +1,14 @@
 import json
 import os
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import command_stages
 import pytest
 import typer
-from fakes import CollectingSink, FakeCompute, FakeSource
+from fakes import FakeCompute, FakeSource
 from typer.testing import CliRunner
 
-from lsd.pipeline import bench_command, registry
+from lsd.pipeline import bench_command
 from lsd.pipeline.errors import SourceError
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 
@@ -60,15 +60,9 @@ class Work(FakeCompute):
         return {"model": "tiny", "engine": "none"}
 
 
-class SinkOptions(StageOptions):
-    outputs: tuple[str, ...] = restart_field((), "where to")
-
-
-class Sink(CollectingSink):
-    Options = SinkOptions
-
+class Sink(command_stages.Sink):
     def __init__(self, name):
-        super().__init__(name=name)
+        super().__init__(name)
         SINKS.append(self)
 
 
@@ -78,20 +72,14 @@ SINKS = []
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """Return a function that runs `livesd bench` in an empty folder with p.yaml."""
-    points = [
-        EntryPoint(kind, f"{__name__}:{name}", "lsd.stages")
-        for kind, name in {"capture": "Source", "work": "Work", "output": "Sink"}.items()
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    monkeypatch.chdir(tmp_path)
-    Path("p.yaml").write_text(YAML)
+    command_stages.install(monkeypatch, tmp_path, __name__, YAML, f"{__name__}:Sink")
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command()(bench_command.bench)
     return lambda *arguments: CliRunner().invoke(app, ["p.yaml", *arguments])
 
 
 def outputs():
-    return SINKS[-1].context.params.of("output", SinkOptions).outputs
+    return SINKS[-1].context.params.of("output", command_stages.SinkOptions).outputs
 
 
 def test_table_has_the_stages_the_rest_and_the_whole(bench):

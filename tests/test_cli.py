@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from fakes import CollectingSink, FakeCompute, FakeSource
+from command_stages import install
+from fakes import FakeCompute, FakeSource
 from typer.testing import CliRunner
 
-from lsd.pipeline import extensions, registry, watch
+from lsd.pipeline import extensions, watch
 from lsd.pipeline.cli import app
 from lsd.pipeline.errors import ConfigError, SourceError, StageError
 from lsd.pipeline.overrides import seconds
@@ -108,27 +109,10 @@ class Work(FakeCompute):
         return [{"name": "python", "available": False, "why": "too slow"}]
 
 
-class SinkOptions(StageOptions):
-    outputs: tuple[str, ...] = restart_field((), "where to")
-
-
-class Sink(CollectingSink):
-    Options = SinkOptions
-
-    def __init__(self, name):
-        super().__init__(name=name)
-
-
 @pytest.fixture
 def livesd(tmp_path, monkeypatch):
     """Return a function that runs the command in an empty folder with p.yaml."""
-    points = [
-        EntryPoint(kind, f"{__name__}:{name}", "lsd.stages")
-        for kind, name in {"capture": "Source", "work": "Work", "output": "Sink"}.items()
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    monkeypatch.chdir(tmp_path)
-    Path("p.yaml").write_text(YAML)
+    install(monkeypatch, tmp_path, __name__, YAML)
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
 

@@ -6,9 +6,9 @@ import json
 import threading
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import command_stages
 import numpy as np
 import pytest
 import torch
@@ -23,7 +23,6 @@ from lsd.lab.latency.account import Account
 from lsd.lab.latency.command import figures
 from lsd.lab.latency.ends import marked
 from lsd.lab.latency.marker import NUMBERS, read
-from lsd.pipeline import registry
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.frame import TENSOR, Size
 from lsd.pipeline.graph import Graph
@@ -265,16 +264,7 @@ class Work(FakeCompute):
         return replace(frame, data=torch.zeros_like(frame.data)) if erases else frame
 
 
-class SinkOptions(StageOptions):
-    outputs: tuple[str, ...] = restart_field((), "where to")
-
-
-class Sink(CollectingSink):
-    Options = SinkOptions
-
-    def __init__(self, name):
-        super().__init__(name=name)
-
+class Sink(command_stages.Sink):
     def describe(self):
         return {"outputs": "kept"}
 
@@ -282,15 +272,8 @@ class Sink(CollectingSink):
 @pytest.fixture
 def latency(tmp_path, monkeypatch):
     """Return a function that runs `livesd latency` in an empty folder with p.yaml."""
-    points = [
-        EntryPoint(kind, f"{__name__}:{name}", "lsd.stages")
-        for kind, name in {"capture": "Source", "work": "Work", "output": "Sink"}.items()
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    monkeypatch.chdir(tmp_path)
-    Path("p.yaml").write_text(
-        f"name: test\nlive: false\nsize: {SIZE}\nstages: {{capture: , work: , output: }}\n"
-    )
+    yaml = f"name: test\nlive: false\nsize: {SIZE}\nstages: {{capture: , work: , output: }}\n"
+    command_stages.install(monkeypatch, tmp_path, __name__, yaml, f"{__name__}:Sink")
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command()(command.latency)
     return lambda *arguments: CliRunner().invoke(app, ["p.yaml", *arguments])

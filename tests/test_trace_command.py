@@ -7,16 +7,16 @@ import stat
 import threading
 import tomllib
 from importlib import import_module
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import typer
-from fakes import CollectingSink, FakeCompute, FakeSource
+from command_stages import install
+from fakes import FakeCompute, FakeSource
 from recordings import check_events
 from typer.testing import CliRunner
 
-from lsd.pipeline import registry, trace_command, watch
+from lsd.pipeline import trace_command, watch
 from lsd.pipeline.errors import SourceError, StageError
 from lsd.pipeline.params import StageOptions, live_field, restart_field
 from lsd.pipeline.progress import Progress
@@ -89,27 +89,10 @@ class Work(FakeCompute):
         return frame
 
 
-class SinkOptions(StageOptions):
-    outputs: tuple[str, ...] = restart_field((), "where to")
-
-
-class Sink(CollectingSink):
-    Options = SinkOptions
-
-    def __init__(self, name):
-        super().__init__(name=name)
-
-
 @pytest.fixture
 def traced(tmp_path, monkeypatch):
     """Return a function that runs `livesd trace` in an empty folder with p.yaml."""
-    points = [
-        EntryPoint(kind, f"{__name__}:{name}", "lsd.stages")
-        for kind, name in {"capture": "Source", "work": "Work", "output": "Sink"}.items()
-    ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    monkeypatch.chdir(tmp_path)
-    Path("p.yaml").write_text(YAML)
+    install(monkeypatch, tmp_path, __name__, YAML)
     app = typer.Typer(rich_markup_mode=None, add_completion=False)
     app.command()(trace_command.trace)
     return lambda *arguments: CliRunner().invoke(app, ["p.yaml", *arguments])
