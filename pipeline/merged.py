@@ -18,7 +18,7 @@ _NONE: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WorkerReport:
     """What a worker has told of itself.
 
     Attributes:
@@ -62,7 +62,7 @@ class Crossed:
 
 
 def merge(
-    workers: Sequence[Told],
+    workers: Sequence[WorkerReport],
     crossed: Crossed,
     *,
     budget_ms: float | None,

@@ -12,7 +12,7 @@ from lsd.pipeline.health import State as RunState
 from lsd.pipeline.instance import Instance
 from lsd.pipeline.lineage import Lineages
 from lsd.pipeline.link import LinkStats
-from lsd.pipeline.merged import Crossed, Told, merge
+from lsd.pipeline.merged import Crossed, WorkerReport, merge
 from lsd.pipeline.report import Report
 from lsd.pipeline.supervised import Supervised
 from lsd.pipeline.worker_account import Account
@@ -99,8 +99,8 @@ class Overseen:
         return {}
 
 
-def _told(stages: Sequence[str], restarts: int, account: Account) -> Told:
-    return Told(stages, account.report, restarts, account.dropped, account.failed)
+def _told(stages: Sequence[str], restarts: int, account: Account) -> WorkerReport:
+    return WorkerReport(stages, account.report, restarts, account.dropped, account.failed)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.deploy import deploy
 from lsd.pipeline.deployment import Deployment
-from lsd.pipeline.merged import Crossed, Told, merge
+from lsd.pipeline.merged import Crossed, WorkerReport, merge
 from lsd.pipeline.overseen import metrics_served
 from lsd.pipeline.report import Report, render_table
 from lsd.pipeline.run_directory import claim, name_for
@@ -96,7 +96,7 @@ def merged_report(
     specs = [spec for spec in deployment.specs if spec.instance == instance]
     workers = [status["workers"][spec.name] for spec in specs]
     told = [
-        Told(
+        WorkerReport(
             each["stages"],
             each.pop("report"),
             each["restarts"],

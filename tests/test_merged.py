@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from lsd.pipeline.budget import LadderReport
-from lsd.pipeline.merged import Crossed, Told, merge
+from lsd.pipeline.merged import Crossed, WorkerReport, merge
 
 
 def told(names, restarts=0, **report):
     frames = {"dropped": {}, "failed": 0, "repeated": 0, **report.pop("frames", {})}
-    return Told(names, {"frames": frames, "device": "cpu", **report}, restarts)
+    return WorkerReport(names, {"frames": frames, "device": "cpu", **report}, restarts)
 
 
 CAMERA = told(
@@ -53,37 +53,39 @@ def test_late_frames_are_misses_those_of_the_warm_up_too():
 def test_a_worker_that_was_alone_and_never_died_leaves_its_warm_up_out():
     alone = told(["capture", "output"], on_time=60, warmup_frames=20)
     assert merge([alone], Crossed(100, 95, on_time=64), budget_ms=40.0).hit_rate == 60 / 80
-    again = Told(alone.stages, alone.report, restarts=1)
+    again = WorkerReport(alone.stages, alone.report, restarts=1)
     assert merge([again], Crossed(100, 95, on_time=64), budget_ms=40.0).hit_rate == 64 / 100
 
 
 def test_what_a_dead_process_had_is_lost_and_otherwise_still_on_its_way():
     late = merge([CAMERA, MODEL, SCREEN], Crossed(110, 95), budget_ms=40.0).counts
     assert (late.in_flight, late.dropped) == (10, {"superseded": 3})
-    died = Told(MODEL.stages, MODEL.report, restarts=1)
+    died = WorkerReport(MODEL.stages, MODEL.report, restarts=1)
     lost = merge([CAMERA, died, SCREEN], Crossed(110, 95), budget_ms=40.0).counts
     assert (lost.in_flight, lost.dropped) == (0, {"superseded": 3, "worker_died": 10})
 
 
 def test_what_dead_processes_had_dropped_keeps_its_reason():
-    camera = Told(CAMERA.stages, CAMERA.report, restarts=1, dropped_before={"superseded": 7})
+    camera = WorkerReport(
+        CAMERA.stages, CAMERA.report, restarts=1, dropped_before={"superseded": 7}
+    )
     counts = merge([camera, MODEL, SCREEN], Crossed(110, 95), budget_ms=40.0).counts
     assert counts.dropped == {"superseded": 10, "worker_died": 3}
-    model = Told(MODEL.stages, MODEL.report, restarts=1, failed_before=3)
+    model = WorkerReport(MODEL.stages, MODEL.report, restarts=1, failed_before=3)
     counts = merge([camera, model, SCREEN], Crossed(110, 95), budget_ms=40.0).counts
     assert (counts.failed, counts.dropped) == (5, {"superseded": 10})
 
 
 def test_a_worker_that_told_nothing_leaves_a_report_without_it():
     report = merge(
-        [Told(["capture"], {}), MODEL, SCREEN], Crossed(100, 95, on_time=90), budget_ms=40.0
+        [WorkerReport(["capture"], {}), MODEL, SCREEN], Crossed(100, 95, on_time=90), budget_ms=40.0
     )
     assert report.read.count == 0
     assert report.counts.dropped == {"worker_died": 3}
 
 
 def test_before_the_end_what_nobody_accounts_for_is_in_flight_whoever_died():
-    died = Told(MODEL.stages, MODEL.report, restarts=1)
+    died = WorkerReport(MODEL.stages, MODEL.report, restarts=1)
     so_far = merge([CAMERA, died, SCREEN], Crossed(110, 95), budget_ms=40.0, is_over=False)
     assert (so_far.counts.in_flight, so_far.counts.dropped) == (10, {"superseded": 3})
 
