@@ -71,6 +71,8 @@ class CaptureLoop:
         )
         self._seq += 1
         recorder.admit(frame, start_ns)
+        if session.part.showing is not None:
+            session.part.showing.show(frame)
         if session.part.lineage is not None:
             session.part.lineage.capture()
         reason = None if session.budget is None else session.budget.admit(frame)

@@ -108,7 +108,9 @@ class OutputLoop:
         # stamped with their capture.
         pts_ns = due_ns - (session.settings.latency_ns or pacer.period_ns)
         try:
-            kind = self._stand_in.show(pts_ns, session.recorder.newest)
+            elsewhere = session.part.newest
+            newest = session.recorder.newest if elsewhere is None else elsewhere.look()
+            kind = self._stand_in.show(pts_ns, newest)
         except SinkError:
             raise
         except Exception as error:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lsd.pipeline.checkpoint import Checkpoint, Kept
     from lsd.pipeline.crossing import Arriving, Leaving
     from lsd.pipeline.lineage import Lineage
+    from lsd.pipeline.newest import Newest, Showing
 
 # A source that was started again counts its epochs from here on, so that its first frame
 # is a cut for those who saw its predecessor's.
@@ -36,6 +37,8 @@ class Part:
         returns: to whom it is told, where the recurrence begins here and leads elsewhere.
         relays: whether a frame that ends here is told on: the recurrence begins further on,
             and who is there counts frames.
+        showing: where each captured picture is shown to a sink elsewhere; None: nowhere.
+        newest: where a sink here finds what was captured last elsewhere, likewise.
         before, behind: the workers at the other ends of the two links, where there are any.
         beginning: the worker that the recurrence begins in, where there is one.
     """
@@ -49,6 +52,8 @@ class Part:
     returning: Arriving | None = None
     returns: tuple[Leaving, ...] = ()
     relays: bool = False
+    showing: Showing | None = None
+    newest: Newest | None = None
     before: str | None = None
     behind: str | None = None
     beginning: str | None = None

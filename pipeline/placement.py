@@ -144,6 +144,12 @@ class Placement:
         }
         return forward | back
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The worker that captures, and the one that shows."""
+        names = list(self.workers)
+        return names[0], names[-1]
+
     def on(self, host: str) -> list[str]:
         """Return the workers of a host, in order."""
         return [worker for worker in self.workers if self.hosts[worker] == host]

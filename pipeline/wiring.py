@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.errors import ConfigError
-from lsd.pipeline.frame import TENSOR
+from lsd.pipeline.frame import PIXELS, TENSOR
 from lsd.pipeline.hosts import numeric, wires
 from lsd.pipeline.lineage import BYTES, LINEAGE
 from lsd.pipeline.links import memory
@@ -15,6 +15,7 @@ from lsd.pipeline.placement import Placement
 
 CHECKPOINT, PAST = "checkpoint", "past"
 RETURNING = "previous"  # the ring that what became of a frame comes back by
+NEWEST = "newest"  # the ring by which a sink elsewhere sees what was captured last
 RING = ("memory", "filled", "freed")  # the descriptors of a ring, in its order
 _KEEPS = 2  # frames that are not copied: the one under way, and the one before it, its past
 
@@ -31,10 +32,11 @@ def wired(
     Returns:
         worker -> name -> open file: "in.memory" and its like for the ring that frames come by,
         "out.memory" for the one that they leave by, "lineage" for all, "checkpoint" for the
-        workers whose stages may remember something. Where the recurrence leads through several
-        workers: to each that is given the past "previous.memory" and its like for the ring back,
-        which is "previous-WORKER.memory" to the one that it begins in, and the checkpoint of that
-        one as "past". They are open as long as this process has them open.
+        workers whose stages may remember something, "newest.memory" and its like for the two ends,
+        where a captured picture may pass by what lies between. Where the recurrence leads through
+        several workers: to each that is given the past "previous.memory" and its like for the ring
+        back, which is "previous-WORKER.memory" to the one that it begins in, and the checkpoint of
+        that one as "past". They are open as long as this process has them open.
 
     Raises:
         ConfigError: this is not Linux.
@@ -57,6 +59,18 @@ def wired(
         )
         for worker, end in ((link.source_worker, "out"), (link.target_worker, "in")):
             fds[worker] |= {f"{end}.{part}": fd for part, fd in zip(RING, ring, strict=True)}
+    captures, shows = placement.ends
+    passes_through = config.live and config.on_miss == "passthrough" and captures != shows
+    if passes_through and placement.hosts[captures] == placement.hosts[shows] == host:
+        ring = Ring.create(
+            NEWEST,
+            pixel_bytes=frame_bytes(config.size, PIXELS),
+            capacity=1,
+            policy="drop_oldest",
+            keeps=1,
+        )
+        for worker in (captures, shows):
+            fds[worker] |= {f"{NEWEST}.{part}": fd for part, fd in zip(RING, ring, strict=True)}
     for worker in placement.on(host):
         fds[worker][LINEAGE] = memory.create(f"{LINEAGE}-{worker}", BYTES)
         # The last stage alone is no loop's: it remembers nothing.

@@ -28,7 +28,7 @@ from lsd.pipeline.rate import Rate
 from lsd.pipeline.suggest import did_you_mean
 from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
 from lsd.pipeline.unattended import Unattended
-from lsd.pipeline.wiring import CHECKPOINT, PAST, RETURNING, RING
+from lsd.pipeline.wiring import CHECKPOINT, NEWEST, PAST, RETURNING, RING
 
 if TYPE_CHECKING:
     from lsd.pipeline.config import PipelineConfig
@@ -216,8 +216,11 @@ def _part(
     """Open the worker's ends of its links; `closing.close` leaves them in order."""
     from lsd.pipeline.checkpoint import Checkpoint
     from lsd.pipeline.crossing import FlightCodec
+    from lsd.pipeline.frame import PIXELS
     from lsd.pipeline.lineage import Lineage
+    from lsd.pipeline.links.parcel import FrameCodec
     from lsd.pipeline.links.snapshots import Snapshots
+    from lsd.pipeline.newest import Newest, Showing
     from lsd.pipeline.part import Part
     from lsd.pipeline.worker_links import WorkerLinks
 
@@ -238,7 +241,14 @@ def _part(
     codec = FlightCodec(config.name, back, snapshots)
     returning = links.returning(codec, given.ring(RETURNING))
     returns = links.returns(codec, given.ring)
-    for end in (incoming, outgoing, returning, *returns):
+    showing = newest = None
+    if (ring := given.ring(NEWEST)) is not None:
+        captured = FrameCodec(config.name, 0, PIXELS, snapshots)
+        if given.name == placement.ends[0]:
+            showing = Showing(ring, captured)
+        else:
+            newest = Newest(ring, captured)
+    for end in (incoming, outgoing, returning, *returns, showing, newest):
         if end is not None:
             closing.callback(end.leave)
     if CHECKPOINT in given.fds:
@@ -255,6 +265,8 @@ def _part(
         returning=returning,
         returns=returns,
         relays=placement.relays(given.name),
+        showing=showing,
+        newest=newest,
         before=links.before,
         behind=links.behind,
         beginning=placement.beginning,

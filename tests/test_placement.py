@@ -224,6 +224,22 @@ def test_each_worker_that_is_given_the_past_has_a_ring_and_the_checkpoint_to_rea
         assert not {"previous.memory", "past"} & fds[name].keys()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="rings need Linux")
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("on_miss: passthrough\n", {"eye", "hand"}),
+        ("", set()),
+        ("on_miss: passthrough\nlive: false\n", set()),
+    ],
+)
+def test_a_captured_picture_passes_by_the_others_where_it_may_stand_in(config, head, expected):
+    loaded = config(THREE, STAGES + head)
+    fds = wired(loaded, place(loaded))
+    assert {name for name, given in fds.items() if "newest.memory" in given} == expected
+    assert len({fds[name]["newest.memory"] for name in expected}) == len(expected) // 2
+
+
 def test_costs_grow_with_the_picture_unless_they_are_given(config):
     small = place(config(SPLIT)).loop
     large = place(config(SPLIT, STAGES + "size: 512x512\n")).loop

@@ -1,6 +1,7 @@
 """What goes out at a missed deadline: a run on a clock that moves only when told."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 from fakes import CollectingSink, FakeCompute, FakeSource, make_runner, run
@@ -13,6 +14,7 @@ from lsd.pipeline.launch import build_runner
 from lsd.pipeline.output_loop import OutputLoop
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.params import Params
+from lsd.pipeline.part import Part
 from lsd.pipeline.session import Flight
 
 MS = 1_000_000
@@ -51,7 +53,7 @@ class StandInSink(CollectingSink):
         return self.knows_motion
 
 
-def missed(on_miss, sink, *, misses_while="computing"):
+def missed(on_miss, sink, *, misses_while="computing", **ends):
     """Run two frames, 100 ms apart; the tick is missed before or after the second's capture."""
     clock = ManualClock(7 * MS)
 
@@ -71,7 +73,8 @@ def missed(on_miss, sink, *, misses_while="computing"):
         return frame
 
     stages = (FakeSource(2, before=before_reading), FakeCompute(work=work), sink)
-    return run(*stages, live=True, clock=clock, latency_ms=10.0, on_miss=on_miss)
+    part = Part(frozenset(stage.name for stage in stages), **ends)
+    return run(*stages, live=True, clock=clock, latency_ms=10.0, on_miss=on_miss, part=part)
 
 
 # The tick at 17 ms, the first frame's own deadline, is only looked at at 107: something is missing
@@ -103,6 +106,39 @@ def test_passthrough_shows_the_newest_captured_picture():
     sink = StandInSink()
     missed("passthrough", sink)
     assert sink.stood_in[0] == ("passthrough", 7 * MS, ("picture", 1))
+
+
+class Elsewhere:
+    """Both ends of what is captured in another process."""
+
+    def __init__(self, frame=None):
+        self.shown = []
+        self._frame = frame
+
+    def show(self, frame):
+        self.shown.append((frame.seq, frame.data))
+
+    def look(self):
+        return self._frame
+
+
+def test_passthrough_shows_what_another_process_has_captured():
+    sink = StandInSink()
+    missed("passthrough", sink, newest=Elsewhere(SimpleNamespace(seq=9, data="its picture")))
+    assert {each[0] for each in sink.stood_in} == {"passthrough"}
+    assert sink.stood_in[0][2] == "its picture"
+
+
+def test_nothing_was_captured_elsewhere_yet():
+    sink = StandInSink()
+    missed("passthrough", sink, newest=Elsewhere())
+    assert {each[0] for each in sink.stood_in} == {"repeat"}
+
+
+def test_each_captured_picture_is_shown_to_another_process():
+    elsewhere = Elsewhere()
+    missed("repeat", StandInSink(), showing=elsewhere)
+    assert elsewhere.shown == [(0, ("picture", 0)), (1, ("picture", 1))]
 
 
 def test_stalled_source_has_its_last_picture_repeated_and_not_passed_through():

@@ -71,7 +71,7 @@ class FrameCodec:
     """
 
     def __init__(self, stream: str, epoch: int, spec: FrameSpec, snapshots: Snapshots) -> None:
-        self._stream = stream
+        self.stream = stream
         self._epoch = epoch
         self._spec = spec
         self._snapshots = snapshots
@@ -90,7 +90,7 @@ class FrameCodec:
             found["history"] = item.history
         arrays = {name: _array(name, picture) for name, picture in found.items()}
         header = Header(
-            stream=self._stream,
+            stream=self.stream,
             epoch=self._epoch,
             seq=item.seq,
             pts_ns=item.pts_ns,
