@@ -32,7 +32,7 @@ _STREAM = "checkpoint"
 _TRIES = 20  # to read what another process goes on writing; one is nearly always enough
 _INDEX_BYTES = 16 * 1024
 _ALIGNMENT = 64
-_DTYPES = "^(float32|float64|int64|int32|uint8|bool)$"
+_DTYPES = r"\A(float32|float64|int64|int32|uint8|bool)\Z"
 # A texture's map takes 4 bytes a pixel; a bank of 64 views 3.3 MB.
 _REMEMBERED_BYTES_PER_PIXEL, _REMEMBERED_BYTES = 8, 4 * 1024 * 1024
 
@@ -55,7 +55,7 @@ class _Entry(NamedTuple):
     stage: str
     name: str
     dtype: Annotated[str, msgspec.Meta(pattern=_DTYPES)]
-    shape: tuple[U63, ...]
+    shape: Annotated[tuple[U63, ...], msgspec.Meta(max_length=8)]
     offset: Annotated[int, msgspec.Meta(ge=0, multiple_of=_ALIGNMENT)]
 
     @property
@@ -209,7 +209,10 @@ class Checkpoint:
             return {}
         states: dict[str, dict[str, NDArray[Any]]] = {}
         for entry in index:
-            array = self._at(at + _INDEX_BYTES, entry).copy()
+            try:
+                array = self._at(at + _INDEX_BYTES, entry).copy()
+            except ValueError:  # no array has such a shape
+                return {}
             states.setdefault(entry.stage, {})[entry.name] = array
         return dict(states)
 

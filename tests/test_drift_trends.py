@@ -184,50 +184,73 @@ def test_bound_of_the_spread_lies_above_it() -> None:
     assert (trends.spread_bound(means, window) > trends.spread(means, window)).all()
 
 
-def twins_of(gain: float, noise: float, side: int = 64) -> tuple[Array, Array]:
-    """Return what `recovery` sees of the loop e_k = gain e_{k-1} + noise: rms, carried."""
+def twins_of(
+    gain: float, noise: float, ghost: float = 0.0, period: int = 1
+) -> tuple[Array, Array, Array]:
+    """Return what `recovery` sees of e_k = gain e_{k-1} + noise, beside a ghost that stays.
+
+    Args:
+        gain: of the loop.
+        noise: RMS of the roundings.
+        ghost: RMS of what stays; it moves on and is back after `period` frames.
+        period: 1: it stands still.
+    """
     random = np.random.default_rng(3)
-    error = random.standard_normal((side, side, 3)).astype(np.float32) * 0.2
-    rms, carried = [0.2], [np.nan]
-    for _ in range(30):
-        before = error
+    stays = random.standard_normal((8, 8, 3)).astype(np.float32).repeat(8, 0).repeat(8, 1)
+    error = random.standard_normal((64, 64, 3)).astype(np.float32) * 0.2
+    errors = [error]
+    for k in range(30):
         fresh = random.standard_normal(error.shape).astype(np.float32) * np.float32(noise)
-        error = np.float32(gain) * before + fresh
-        rms.append(float(np.sqrt(np.mean(error**2))))
-        carried.append(metrics.carried(error, before, None))
-    return np.array(rms), np.array(carried)
+        error = np.float32(gain) * error + fresh
+        errors.append(error + np.roll(stays, 16 * (k % period), 0) * np.float32(ghost))
+    rms = np.array([float(np.sqrt(np.mean(each**2))) for each in errors])
+    carried, kept = np.full((2, 31), np.nan)
+    for k in range(2, 31):
+        carried[k] = metrics.carried(errors[k], errors[k - 1], None)
+    for k in range(trends.KEPT + 1, 31):
+        kept[k] = metrics.kept(errors[k], errors[k - trends.KEPT], None)
+    return rms, carried, kept
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.3, 0.6, 0.85])
 def test_rounding_noise_is_taken_out_of_the_distance_of_twins(gain: float) -> None:
-    rms, carried = twins_of(gain, noise=3 / 255)
-    left, at_floor = trends.without_noise(rms, carried)
-    assert at_floor == pytest.approx(gain, abs=0.02), "the gain shows in what is carried on"
+    rms, carried, kept = twins_of(gain, noise=3 / 255)
+    left, at_floor = trends.without_noise(rms, carried, kept)
+    assert at_floor == pytest.approx(gain, abs=0.04), "the gain shows in what is carried on"
     if gain:
         assert trends.loop_gain(left / rms[0], left) == pytest.approx(gain, abs=0.06)
 
 
 def test_a_line_fitted_down_to_the_floor_would_measure_that() -> None:
-    rms, carried = twins_of(0.3, noise=3 / 255)
-    left, _ = trends.without_noise(rms, carried)
+    rms, carried, kept = twins_of(0.3, noise=3 / 255)
+    left, _ = trends.without_noise(rms, carried, kept)
     assert trends.loop_gain(rms / rms[0], rms) > 0.75
     assert trends.loop_gain(left / rms[0], left) < 0.4
 
 
-def test_memory_that_stays_is_a_gain_of_one() -> None:
-    ghost = np.full((8, 8, 3), 1.8 / 255, np.float32)
-    carried = np.full(31, metrics.carried(ghost, ghost, None))
-    rms = np.hypot(0.2 * 0.6 ** np.arange(31.0), 1.8 / 255)
-    assert trends.without_noise(rms, carried)[1] == pytest.approx(1.0)
+@pytest.mark.parametrize("ghost", [3, 5, 20])
+@pytest.mark.parametrize("noise", [0.0, 2, 3])
+@pytest.mark.parametrize("period", [1, 2, 3, 4])
+def test_a_ghost_that_stays_is_a_gain_of_nearly_one_beside_whatever_noise(
+    ghost: float, noise: float, period: int
+) -> None:
+    _, at_floor = trends.without_noise(*twins_of(0.3, noise / 255, ghost / 255, period))
+    assert 0.92 < at_floor <= 1.001
+
+
+def test_what_stays_is_not_taken_out() -> None:
+    rms, carried, kept = twins_of(0.3, 3 / 255, 5 / 255)
+    left, _ = trends.without_noise(rms, carried, kept)
+    assert np.median(left[20:]) == pytest.approx(5 / 255, rel=0.15)
 
 
 def test_twins_that_come_together_are_taken_as_they_are() -> None:
     rms = 0.2 * 0.5 ** np.arange(31.0)
-    assert trends.without_noise(rms, np.full(31, 0.99)) == (pytest.approx(rms), 0.0)
+    assert trends.without_noise(rms, *np.full((2, 31), 0.99)) == (pytest.approx(rms), 0.0)
 
 
 def test_a_floor_of_which_nothing_is_known_is_not_taken_out() -> None:
     rms = np.hypot(0.2 * 0.6 ** np.arange(31.0), 1.8 / 255)
-    left, at_floor = trends.without_noise(rms, np.full(31, np.nan))
+    left, at_floor = trends.without_noise(rms, *np.full((2, 31), np.nan))
     assert left is rms
     assert at_floor == 0.0

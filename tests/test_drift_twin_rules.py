@@ -74,19 +74,21 @@ def test_loop_gain_is_held_to_its_limit(value: float, passed: bool) -> None:
     assert found.passed is passed
 
 
-@pytest.mark.parametrize(("kept", "passed"), [(0.33, True), (0.95, False)])
+@pytest.mark.parametrize(
+    ("carried", "kept", "gain"), [(0.33, 0.01, None), (0.95, 0.6, 0.958), (0.5, 0.5, 0.944)]
+)
 def test_twins_that_stay_apart_are_judged_by_what_carries_that_on(
-    kept: float, passed: bool
+    carried: float, kept: float, gain: float | None
 ) -> None:
     """What `ink` does in int8 after salt, in grey levels, and what a ghost would do."""
     record = shocked()
     levels = np.r_[30.9, 5.25, 2.8, 2.16, np.full(27, 1.85)]
     record.curves["salt"], record.curves["salt:rms"] = levels / levels[0], levels / 255
-    record.curves["salt:carried"] = np.full(31, kept)
+    record.curves |= {"salt:carried": np.full(31, carried), "salt:kept": np.full(31, kept)}
     found = gate(judge([record]), "loop gain")
-    assert found.passed is passed
-    if not passed:
-        assert (found.value, found.note) == (pytest.approx(kept), "after salt")
+    assert found.passed is (gain is None)
+    if gain is not None:
+        assert (found.value, found.note) == (pytest.approx(gain, abs=1e-3), "after salt")
 
 
 def test_perturbation_must_shrink() -> None:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from drift_model import LOOP, SIZE, Half, Model, restyle, small, stream
 
-from lsd.lab.drift import metrics, twins
+from lsd.lab.drift import metrics, trends, twins
 from lsd.lab.drift.inputs import open_input
 from lsd.lab.drift.shocks import SHOCKS, shocks
 from lsd.lab.drift.twins import PERTURBATION, lyapunov, recovery
@@ -63,7 +64,11 @@ def recovered():
 
 
 def test_every_shock_has_its_curves(recovered):
-    names = {f"{shock}{end}" for shock in SHOCKS for end in ("", ":rms", ":carried", ":spectrum")}
+    names = {
+        f"{shock}{end}"
+        for shock in SHOCKS
+        for end in ("", ":rms", ":carried", ":kept", ":spectrum")
+    }
 
     assert set(recovered.curves) == names
     assert {curve.shape for curve in recovered.curves.values()} == {(7,)}
@@ -110,6 +115,22 @@ def test_a_curve_falls_as_the_loops_gain_says(gain):
     carried = record.curves["cast:carried"]
     assert np.isnan(carried[:2]).all(), "the shock is no answer of the loop"
     np.testing.assert_allclose(carried[2:], gain, rtol=1e-3)
+
+
+@pytest.mark.parametrize("gain", [0.3, 0.9])
+def test_what_stays_is_found_along_the_motion_of_many_frames(gain):
+    """An error that the loop carries along looks the same twelve frames on."""
+    random = np.random.default_rng(5)
+    wide = cv2.GaussianBlur(random.random((64, 160, 3), np.float32), (0, 0), 2) - 0.5
+    motion = np.zeros((64, 64, 2), np.float32)
+    motion[..., 0] = 1
+    errors = [gain**k * wide[:, k : k + 64] for k in range(31)]
+    found = twins._kept(errors, [motion] * 31, 1)
+    assert np.isnan(found[: trends.KEPT + 1]).all()
+    assert found[-1] > 0.75, "less what has come into view since"
+    assert twins._kept(errors, [None] * 31, 1)[-1] < 0.3
+    still = [wide[:, :64]] * 31
+    assert twins._kept(still, [motion] * 31, 1)[-1] == pytest.approx(1), "or where it was"
 
 
 def test_textures_are_compared_by_their_means_over_blocks(monkeypatch):

@@ -186,6 +186,20 @@ def test_times_of_another_clock_keep_their_ages_only():
     assert file.pts_ns == 900, "a file's time stamps are no clock's"
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"captured_ns": -(2**63), "published_ns": 2**63 - 1},
+        {"deadline_ns": 2**63 - 1, "published_ns": -1},
+        {"pts_ns": 2**63 - 1, "deadline_ns": 5, "published_ns": -(2**63)},
+    ],
+)
+def test_times_of_another_clock_that_lie_too_far_apart_are_refused(times):
+    sent = decode(replace(WHOLE, clock=1, **times).encode())
+    with pytest.raises(BadMessage, match="too far apart"):
+        sent.rebased(clock=2, now_ns=50_000)
+
+
 def test_envelope_comes_back_as_it_went():
     message = Envelope(Kind.STATUS, 2**62, 7, 3, 2**40, 9, True)
     assert Envelope.decode(message.encode()) == message

@@ -477,3 +477,41 @@ def test_nothing_stays_open_here():
         both.writer.put(parcel(1))
         both.reader.get(0)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_error_in_a_codec_costs_its_frame_and_no_slot():
+    class Broken(Parcels):
+        fails = True
+
+        def unpack(self, parcel):
+            if self.fails:
+                raise MemoryError("once")
+            return parcel
+
+    ring = Ring.create("test", pixel_bytes=PIXEL_BYTES, capacity=1, policy="drop_oldest", keeps=2)
+    codec = Broken()
+    writer, reader = RingWriter(ring, STREAM, Parcels()), RingReader(ring, STREAM, codec)
+    for number in range(5):
+        writer.put(parcel(number))
+        with pytest.raises(MemoryError):
+            reader.get(0)
+    codec.fails = False
+    writer.put(parcel(9))
+    assert number_of(reader.get(0)) == 9
+    assert balance(reader.stats())
+    reader.close()
+    writer.close()
+    ring.close()
+
+
+def test_what_is_kept_stays_when_another_reader_takes_the_end():
+    with ring_of(keeps=2) as both:
+        both.writer.put(parcel(1))
+        kept = both.reader.get(1)
+        both.reader.close()
+        later = RingReader(both.ring, STREAM, Parcels())
+        for number in range(2, 40):
+            both.writer.put(parcel(number))
+            assert number_of(later.get(1)) == number
+        assert number_of(kept) == 1
+        later.close()

@@ -139,6 +139,27 @@ def carried(error: Array, before: Array, flow: Array | None, block: int = 1) -> 
     return common / size if size > 0 and np.isfinite(common) else float("nan")
 
 
+def kept(error: Array, before: Array, flow: Array | None, block: int = 1) -> float:
+    """s = <e_t, W e_u> / (‖e_t‖ ‖W e_u‖), u some frames earlier: the share of an error that stays.
+
+    Along the motion or where it was, whichever is more: a ghost may do either. -1 to 1; 0: what
+    is there now has nothing to do with it. NaN: there was none, or it is not finite.
+
+    Args:
+        error: float32 [H, W, 3], the difference now.
+        before: the difference then.
+        flow: float32 [H, W, 2] in pixels, from now to then; None: at rest.
+        block: compare the means of blocks of so many pixels a side.
+    """
+    now = block_means(error, block)
+    found = []
+    for was in (before, *([] if flow is None else [_warped(before, flow)])):
+        was = block_means(was, block)
+        size = float(np.linalg.norm(now) * np.linalg.norm(was))
+        found.append(float(np.vdot(now, was)) / size if size > 0 else float("nan"))
+    return max(found)
+
+
 def psnr(a: Array, b: Array) -> float:
     """10 log10(1 / mean (a - b)^2) of pictures in [0, 1]: dB, 60 at the most."""
     a, b = _sound(a), _sound(b)

@@ -81,7 +81,8 @@ class Record:
         curves: recovery: for each SHOCK d_k, k = 0..30 (d_0 = 1 by definition; NaN
             throughout where the shock is not finite), "SHOCK:rms", the distance itself
             as RMS with pictures in [0, 1], "SHOCK:carried", which share of
-            it is the last frame's (`metrics.carried`; NaN for k = 0 and 1), and
+            it is the last frame's (`metrics.carried`; NaN for k = 0 and 1), "SHOCK:kept",
+            which share is that of `trends.KEPT` frames earlier (`metrics.kept`), and
             "SHOCK:spectrum", the distance of spectra; of textured styles all but the last
             are those of 8x8 block means.
             lyapunov: "growth", log growth of the perturbation in each frame.

@@ -16,11 +16,13 @@ Array: TypeAlias = NDArray[Any]
 EARLY = slice(25, 75)  # frames 26 to 75
 PER = 10_000  # frames to which a slope refers
 FLOOR = 1 / 255  # RMS below which twins count as one
+KEPT = 12  # frames after which an error is looked for again; 2, 3 and 4 go into it, for circles
 
 _CHUNKS = 10
 _REPLICATES = 1_000
 _KEY = 17  # of the bootstrap
 _SETTLED = slice(20, None)  # frames after a shock in which only noise may be left
+_STAYS = 0.1  # share of a floor from which on it is a memory, and no chance
 _FITTED = slice(1, 11)  # frames after a shock in which its decay is fitted
 _REACH = 8  # frames in which the lag is sought
 _TIE = 1e-9  # between correlations, so that a motion that repeats follows itself by 0
@@ -159,29 +161,34 @@ def loop_gain(d: Array, rms: Array) -> float:
     return float(np.exp(np.polyfit(k[known], np.log(d[known]), 1)[0]))
 
 
-def without_noise(rms: Array, carried: Array) -> tuple[Array, float]:
+def without_noise(rms: Array, carried: Array, kept: Array) -> tuple[Array, float]:
     """Take an engine's rounding noise out of the distance of twins, and say what carries it on.
 
     An int8 network answers the smallest difference in its history with other roundings all
     over the picture, so that twins stay apart for ever, and a line fitted to log d_k measures
-    that floor. In a loop e_k = g W e_{k-1} + n_k, with n_k new in every frame, the twins' mean
-    square is g^2k rms_0^2 + (1 - g^2k) floor^2: the floor (the median from frame 20 on) is
-    subtracted as variance. Whether n_k is new, or the floor is a memory that stays, is told by
-    g there (`metrics.carried`): it is a gain itself, and held to the same limit.
+    that floor (the median from frame 20 on). In a loop e_k = g W e_{k-1} + n_k, with n_k new in
+    every frame, the twins' mean square is g^2k rms_0^2 + (1 - g^2k) floor^2: the floor is
+    subtracted as variance, but for the share s of it that was there `KEPT` frames earlier.
+    The gain there is g, or s^(1 / KEPT) where a tenth or more is kept: beside a ghost that stays,
+    new noise hides it from g.
 
     Args:
         rms: distance of the twins, k = 0, 1, ..., 20 or more.
-        carried: which share of it is that of the frame before.
+        carried: g of each frame (`metrics.carried`).
+        kept: s of each frame (`metrics.kept`).
 
     Returns:
         the distance without the floor, >= 0, and the gain at the floor; where the floor is at
-        most 1/255, or its gain is not known, the distance as it is, and 0.
+        most 1/255, or nothing is known of it, the distance as it is, and 0.
     """
     floor = float(np.median(rms[_SETTLED]))
-    known = carried[_SETTLED][np.isfinite(carried[_SETTLED])]
-    if not floor > FLOOR or not len(known):
+    settled = np.array([carried[_SETTLED], kept[_SETTLED]])
+    if not floor > FLOOR or not np.isfinite(settled).all():
         return rms, 0.0
-    return np.sqrt(np.maximum(rms**2 - floor**2, 0.0)), float(np.median(known))
+    g, s = np.median(settled, 1)
+    slow = s ** (1 / KEPT) if s >= _STAYS else 0.0
+    renewed = floor**2 * (1 - np.clip(s, 0, 1))
+    return np.sqrt(np.maximum(rms**2 - renewed, 0.0)), float(max(g, slow))
 
 
 def time_to(reached: NDArray[np.bool_]) -> float:

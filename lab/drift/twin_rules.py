@@ -57,7 +57,8 @@ def gains(record: Record) -> dict[str, float]:
             continue
         rms = record.curves[f"{name}:rms"]
         unknown = np.full_like(rms, np.nan)  # in records of before
-        left, at_floor = trends.without_noise(rms, record.curves.get(f"{name}:carried", unknown))
+        carried, kept = (record.curves.get(f"{name}:{of}", unknown) for of in ("carried", "kept"))
+        left, at_floor = trends.without_noise(rms, carried, kept)
         found[name] = max(trends.loop_gain(left / rms[0], left), at_floor)
     return found
 

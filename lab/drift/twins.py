@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lsd.lab.drift import metrics
+from lsd.lab.drift import metrics, trends
 from lsd.lab.drift.inputs import CUT_EVERY, open_input
 from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.shocks import Shock, noise_like, shocks
@@ -61,7 +62,9 @@ def recovery(
         rms = np.array([_rms(metrics.block_means(error, block)) for error in errors])
         curves[name] = rms / rms[0] if rms[0] > 0 else np.full_like(rms, np.nan)
         curves[f"{name}:rms"] = rms
-        curves[f"{name}:carried"] = _carried(errors, [shown.motion for shown in twin], block)
+        motions = [shown.motion for shown in twin]
+        curves[f"{name}:carried"] = _carried(errors, motions, block)
+        curves[f"{name}:kept"] = _kept(errors, motions, block)
         curves[f"{name}:spectrum"] = np.array([metrics.spectrum_distance(y, z) for y, z in pairs])
         counts.update(frames=run.frames, **rejections)
     return Record(run, {}, curves=curves, counts=dict(counts))
@@ -113,6 +116,31 @@ def _follow(
             outputs.append(_Made(shown.y, None if motion is None else motion[0].numpy()))
             tell()
         return outputs, stream.rejections()
+
+
+def _kept(errors: Sequence[Array], motions: Sequence[Array | None], block: int) -> Array:
+    """Return which share of each error was there KEPT frames earlier, in an answer of the loop."""
+    found = np.full(len(errors), np.nan)
+    for k in range(trends.KEPT + 1, len(errors)):
+        then = k - trends.KEPT
+        flow = _way_back(motions[then + 1 : k + 1])
+        found[k] = metrics.kept(errors[k], errors[then], flow, block)
+    return found
+
+
+def _way_back(motions: Sequence[Array | None]) -> Array | None:
+    """Return where each pixel of the last of some frames was before the first, in pixels."""
+    moved = [motion for motion in motions if motion is not None]
+    if not moved:
+        return None
+    height, width = moved[0].shape[:2]
+    home = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
+    at = home.copy()
+    for motion in reversed(moved):
+        at += cv2.remap(
+            motion, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    return at - home
 
 
 def _carried(errors: Sequence[Array], motions: Sequence[Array | None], block: int) -> Array:

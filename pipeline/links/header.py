@@ -25,6 +25,7 @@ DTYPES: dict[Dtype, int] = {"uint8": 1, "float32": 4}  # name -> bytes
 PlaneName = Literal["data", "source", "motion", "history"]
 PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
 
+_I63 = 1 << 63
 _Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
 
 
@@ -132,11 +133,17 @@ class Header(Message, frozen=True):
 
         On another host's clock only differences mean anything: what was sent is taken to
         have been sent just now, so that the way itself is not part of the frame's age.
+
+        Raises:
+            BadMessage: an age is beyond what any time can be.
         """
         if self.clock == clock:
             return self
         shift = now_ns - self.published_ns
         live = self.deadline_ns is not None
+        for time_ns in (self.pts_ns, self.captured_ns, self.deadline_ns or 0):
+            if not -_I63 <= time_ns + shift < _I63:
+                raise BadMessage("malformed", "times that lie too far apart")
         return replace(
             self,
             clock=clock,

@@ -32,8 +32,9 @@ class RingReader(RingEnd, Generic[T]):
     def __init__(self, ring: Ring, stream: str, codec: Codec[T]) -> None:
         super().__init__(ring, Role.READER)
         self._stream, self._codec = stream, codec
-        shape = self._table.shape
-        self._kept = Kept(shape.slot_bytes, shape.keeps)
+        # Somebody here may still look at what a predecessor kept that left in order.
+        shape, before = self._table.shape, self._table.kept()
+        self._kept = Kept(shape.slot_bytes, shape.keeps - before)
 
     def get(self, timeout_s: float | None = None) -> T:
         """Take the oldest frame, for good; see `Receiver.get`.
@@ -55,6 +56,9 @@ class RingReader(RingEnd, Generic[T]):
                 item = self._codec.unpack(parcel)
             except BadMessage as error:
                 reason, keeps = error.reason, False
+            except BaseException:
+                self._give_back(slot, "malformed")
+                raise
             if self._give_back(slot, reason, keeps=keeps) and item is not None:
                 return item
 

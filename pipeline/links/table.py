@@ -165,7 +165,10 @@ class Table:
                 f"the ring's {role.name.lower()} is process {before.process.pid}, which is alive; "
                 "a link has one at a time: end that one first"
             )
-        self.revoke(role)
+        if before.process.is_alive():  # it left in order, and may look at what it has kept
+            self._free(State.WRITING if role is Role.WRITER else State.LEASED)
+        else:
+            self.revoke(role)
         place, own = self._role(role), Process.own()
         self._words[place + 1], self._words[place + 2] = own
         self._words[place + 3] = before.incarnation + 1
@@ -281,6 +284,10 @@ class Table:
             return self.give_back(slot)
         self._words[place] = _KEPT
         return True
+
+    def kept(self) -> int:
+        """How many slots are kept."""
+        return len(self._in(State.KEPT))
 
     def release(self, slot: Slot) -> None:
         """Free what was kept, if it still is."""
