@@ -64,6 +64,10 @@ class Supervised:
         """Do what is due."""
         self._do(self.life.tick(time.monotonic_ns()))
 
+    def excuse(self, lost_ns: int) -> None:
+        """Hold nothing against it that was not heard while this process stood still."""
+        self.life.excuse(time.monotonic_ns(), lost_ns)
+
     def stop(self) -> None:
         """End it in order."""
         self._do(self.life.stop(time.monotonic_ns()))

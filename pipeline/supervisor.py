@@ -26,6 +26,7 @@ from lsd.pipeline.worker_life import State
 from lsd.pipeline.worker_process import Output, WorkerProcess, WorkerSpec
 from lsd.pipeline.workers import SupervisionConfig
 
+_STALL_NS = 500_000_000  # this process stood still: it was stopped, or its machine
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -120,17 +121,22 @@ class Supervisor:
 
     def _step(self) -> bool:
         """Wait for the next thing to happen, and deal with it; True when all is over."""
+        wait_s = self._wait_s()
+        awaited_ns = time.monotonic_ns() + round((wait_s or 0) * 1e9)
+        # What has come is heard before anything is done about what has not.
+        for key, _ in self._selector.select(wait_s):
+            # What came before in this round may have closed what this key is of.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data()
+        late_ns = time.monotonic_ns() - awaited_ns
+        if wait_s is not None and late_ns > _STALL_NS:
+            for worker in self.workers:
+                worker.excuse(late_ns)
         for instance in self.instances.values():
             instance.tick()
         self._settle()
         self._inquiry.look()
-        if all(instance.is_over for instance in self.instances.values()):
-            return True
-        for key, _ in self._selector.select(self._wait_s()):
-            # What came before in this round may have closed what this key is of.
-            if self._selector.get_map().get(key.fd) is key:
-                key.data()
-        return False
+        return all(instance.is_over for instance in self.instances.values())
 
     def _settle(self) -> None:
         if self._on_settled is None:

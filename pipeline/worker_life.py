@@ -116,6 +116,17 @@ class WorkerLife:
         )
         return [Action.LOST, *self._dump(now_ns)]
 
+    def excuse(self, now_ns: int, lost_ns: int) -> None:
+        """Nobody could listen for so long: the deadlines of what is to be heard are later by that.
+
+        A supervisor that was stopped (SIGSTOP, a frozen container, a virtual machine that stood
+        still, with its workers or alone) would find all of them silent when it goes on.
+        """
+        self._beat_ns = min(now_ns, self._beat_ns + lost_ns)
+        self._moved_ns = min(now_ns, self._moved_ns + lost_ns)
+        if self.state is State.STARTING and not self._is_forced and self._due_ns is not None:
+            self._due_ns += lost_ns
+
     def ready(self, now_ns: int) -> list[Action]:
         """The worker has opened its stages."""
         if self.state is not State.STARTING or self._is_forced:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from supervised_runs import await_that, deployment, scripted
@@ -14,6 +15,7 @@ from lsd.lab.chaos import Chaos
 from lsd.pipeline.background import start_background
 from lsd.pipeline.errors import LsdError
 from lsd.pipeline.run_directory import find_runs
+from lsd.pipeline.status_socket import ask_status
 
 pytestmark = pytest.mark.slow
 SEED, ACTS = 0, 6  # both kinds of act, and all three workers; `make chaos` does more
@@ -48,6 +50,26 @@ def test_a_run_survives_whatever_happens_to_its_workers(runtime):
     chaos.end()
     assert list(runtime.iterdir()) == []
     assert log.read_text().count("--- worker") == ACTS + 2
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["alone", "with its workers"])
+def test_a_supervisor_that_stood_still_finds_its_workers_well(whole):
+    start_background(three(health_check_timeout_s=1.0), "trial")
+    (run,) = find_runs()
+    await_that(lambda: all_run(run), "the workers running")
+    pids = [run.pid, *(each["pid"] for each in all_run(run).values())] if whole else [run.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(2.5)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    time.sleep(1.5)  # by now they would have been told to be hung
+    assert [each["restarts"] for each in all_run(run).values()] == [0, 0, 0]
+
+
+def all_run(run):
+    workers = ask_status(run.status_socket)["workers"]
+    return workers if all(each["state"] == "running" for each in workers.values()) else {}
 
 
 def test_a_supervisor_that_gives_up_is_noticed():

@@ -115,6 +115,30 @@ def test_beating_without_frames_is_hung_unless_it_waits_for_work():
     assert idle.state is State.RUNNING
 
 
+def test_what_nobody_could_hear_is_not_held_against_it():
+    life = running()
+    life.excuse(30 * S, 29 * S)  # stopped from 1 s on: it had been silent for one second then
+    assert life.tick(30 * S) == []
+    life.heartbeat(int(30.1 * S), 2)
+    assert life.state is State.RUNNING
+    assert life.restarts == 0
+
+
+def test_a_worker_that_hangs_is_found_all_the_same_after_a_pause():
+    life = running()
+    life.excuse(30 * S, 29 * S)
+    life.tick(30 * S)
+    assert life.tick(int(31.5 * S)) == [Action.LOST, Action.DUMP]
+    assert life.cause == "hung: no sign of life for 2.5 s"
+
+
+def test_a_pause_is_no_part_of_a_start():
+    life = started()
+    life.excuse(30 * S, 25 * S)
+    assert life.tick(30 * S) == []
+    assert life.tick(35 * S) == [Action.DUMP]
+
+
 def test_a_count_that_begins_anew_is_progress():
     life = running()
     life.exited(S, KILLED)
