@@ -97,21 +97,25 @@ def status(
     when it is in that state. What the states mean: docs/operations.md.
     """
     with reported(debug=debug):
+        from lsd.pipeline.run_directory import find_runs
         from lsd.pipeline.status_socket import ask_status
         from lsd.pipeline.worker_rows import worker_rows
 
-        runs = []
+        runs, deaf = [], []
         for run in _runs(name):
             try:
-                runs.append(ask_status(run.status_socket))
+                runs.append({**ask_status(run.status_socket), "name": run.name})
             except LsdError as error:  # it may just have ended
-                say(str(error))
+                if any(other.path == run.path for other in find_runs()):
+                    deaf.append(f"{run.name}: {error}; it is there, pid {run.pid}")
         if as_json:
             print_json({"runs": runs})
         elif runs:
             print_rows(worker_rows(*runs))
-        else:
+        elif not deaf:
             say("nothing runs; start something with: livesd up CONFIG")
+        if deaf:
+            raise LsdError("\n".join(deaf))
 
 
 def down(
@@ -158,6 +162,8 @@ def _runs(name: str | None) -> list[RunDirectory]:
     if name is None:
         return runs
     found = [run for run in runs if run.name == name]
+    # A run in the foreground is called NAME.PID: there may be several of a name.
+    found = found or [run for run in runs if run.name == f"{name}.{run.pid}"]
     if not found:
         hint = did_you_mean(name, [run.name for run in runs], "these run:")
         raise ConfigError(f"no run is called {name!r}; {hint if runs else 'nothing runs'}")

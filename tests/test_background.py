@@ -14,6 +14,7 @@ import pytest
 from supervised_runs import await_that, children_of, deployment, is_alive, scripted, titles
 from typer.testing import CliRunner
 
+from lsd.pipeline import status_socket
 from lsd.pipeline.background import Log, log_path, start_background
 from lsd.pipeline.cli import app
 from lsd.pipeline.errors import ConfigError, LsdError
@@ -202,6 +203,20 @@ def test_a_killed_supervisor_is_gone_from_the_status_and_its_name_is_free():
     await_that(lambda: not find_runs(), "the end of the run")
     start_background(deployment(scripted("eye")), "trial")
     assert set(status()) == {"trial"}
+
+
+@pytest.mark.slow
+def test_a_supervisor_that_stands_still_is_told_and_is_not_nothing(monkeypatch):
+    start_background(deployment(scripted("eye")), "trial")
+    (run,) = find_runs()
+    monkeypatch.setattr(status_socket, "_WAIT_S", 0.3)
+    os.kill(run.pid, signal.SIGSTOP)
+    told = livesd("status")
+    os.kill(run.pid, signal.SIGCONT)
+    assert told.exit_code == 1
+    assert "trial: " in told.stderr
+    assert f"does not answer (timed out); it is there, pid {run.pid}" in told.stderr
+    assert "nothing runs" not in told.stderr
 
 
 @pytest.mark.slow
