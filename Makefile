@@ -41,7 +41,7 @@ drift: setup  ## hold a stream of thousands of frames to the gates; both control
 	$(BIN)/livesd drift -o out/drift
 
 chaos: setup  ## for a minute, kill, hang and starve the real workers, their source and their outputs
-	$(BIN)/python -m lsd.lab.chaos --minutes 1.2 --seed 7 -o out/chaos
+	$(BIN)/python -m lsd.lab.chaos --minutes 1 --seed 7 -o out/chaos
 
 soak: setup  ## for an hour, run the real workers; memory and latency must stay flat, nothing may be lost
 	$(BIN)/python -m lsd.lab.soak --minutes 60
