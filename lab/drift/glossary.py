@@ -123,7 +123,8 @@ _ENTRIES = (
     Entry(
         ("loop gain",),
         "γ = exp(slope of log d_k, k = 1 to 10), the worst shock; where twins stay apart by more "
-        "than 1/255, that floor is taken out, and the gain there is ⟨e_k, W e_k−1⟩ / ‖W e_k−1‖²",
+        "than 1/255, that floor is taken out, and the gain there is ⟨e_k, W e_k−1⟩ / ‖W e_k−1‖², "
+        "or what is left of it after twelve frames, to the power 1/12",
         "What is left of an error after a frame. A stable error of ε a frame grows to ε / (1 − γ): "
         "tenfold at .9, without end at 1. An engine that rounds keeps twins apart for ever without "
         "any memory; what a frame takes over from the last one's error tells the two apart.",
