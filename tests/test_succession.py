@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,10 +12,11 @@ from typer.testing import CliRunner
 
 from lsd.lab import recovery
 from lsd.lab.recovery import Trial, configured, stream
-from lsd.pipeline.checkpoint import Checkpoint, checkpoint_bytes
+from lsd.pipeline.checkpoint import _STATE, _STATE_BYTES, Checkpoint, checkpoint_bytes
 from lsd.pipeline.errors import StageError
 from lsd.pipeline.frame import Frame, FrameFlag, Size
 from lsd.pipeline.links import memory
+from lsd.pipeline.links.header import MAX_HEADER_BYTES
 from lsd.pipeline.links.snapshots import Snapshots
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.part import Part
@@ -123,6 +125,30 @@ def test_states_half_written_leave_those_before(opened, monkeypatch):
     same(found.states, states(2))
     checkpoint.save(frame(5), 1, states(5))  # and whoever lived on writes all of it
     same(opened().load().states, states(5))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ("one", "map", "uint8", (1,) * 70, 0),
+        ("one", "map", "uint8", (0, 2**62, 2**62), 0),
+        ("one", "map", "bool\n", (1,), 0),
+        ("one", "map", "object", (1,), 0),
+        ("one", "map", "uint8", (1,), 3),
+    ],
+)
+def test_an_index_of_arrays_that_cannot_be_costs_the_states_alone(opened, entry):
+    checkpoint = opened()
+    checkpoint.save(frame(3), 1, states(3))
+    place = checkpoint._written % 2
+    start = place * checkpoint._slot_bytes
+    index = start + _STATE_BYTES + MAX_HEADER_BYTES + checkpoint._picture_bytes
+    listed = msgspec.msgpack.encode([entry])
+    checkpoint._memory[index : index + len(listed)] = listed
+    written, epoch, header_bytes, _ = checkpoint._state(place)
+    _STATE.pack_into(checkpoint._memory, start, written, epoch, header_bytes, len(listed))
+    found = opened().load()
+    assert (found.frame.seq, found.states) == (3, {})
 
 
 def test_a_damaged_index_costs_the_states_and_not_the_picture(opened):
