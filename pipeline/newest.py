@@ -42,8 +42,7 @@ class Newest:
     def look(self) -> Frame | None:
         """Return the frame that was captured last; None: there has not been one."""
         with suppress(TimeoutError, LinkClosed):  # nothing newer; the source has died, or ended
-            while True:
-                self._last = self._link.get(0)
+            self._last = self._link.get(0)
         return self._last
 
     def leave(self) -> None:

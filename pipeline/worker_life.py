@@ -124,8 +124,8 @@ class WorkerLife:
         """
         self._beat_ns = min(now_ns, self._beat_ns + lost_ns)
         self._moved_ns = min(now_ns, self._moved_ns + lost_ns)
-        if self.state is State.STARTING and not self._is_forced and self._due_ns is not None:
-            self._due_ns += lost_ns
+        if self.state in _HAS_PROCESS and self._due_ns is not None:
+            self._due_ns += lost_ns  # to become ready, to end
 
     def ready(self, now_ns: int) -> list[Action]:
         """The worker has opened its stages."""

@@ -9,16 +9,17 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from supervised_runs import await_that, children_of, deployment, is_alive, scripted, titles
 from typer.testing import CliRunner
 
-from lsd.pipeline import status_socket
+from lsd.pipeline import operate_command, status_socket
 from lsd.pipeline.background import Log, log_path, start_background
 from lsd.pipeline.cli import app
 from lsd.pipeline.errors import ConfigError, LsdError
-from lsd.pipeline.run_directory import find_runs
+from lsd.pipeline.run_directory import RunDirectory, find_runs
 from lsd.pipeline.status_socket import short_name
 
 
@@ -217,6 +218,15 @@ def test_a_supervisor_that_stands_still_is_told_and_is_not_nothing(monkeypatch):
     assert "trial: " in told.stderr
     assert f"does not answer (timed out); it is there, pid {run.pid}" in told.stderr
     assert "nothing runs" not in told.stderr
+
+
+def test_a_run_in_the_foreground_is_found_without_its_number(monkeypatch):
+    runs = [RunDirectory(Path(f"trial.{pid}"), pid) for pid in (41, 42)]
+    monkeypatch.setattr("lsd.pipeline.run_directory.find_runs", lambda: runs)
+    assert operate_command._runs("trial") == runs
+    assert operate_command._runs("trial.42") == runs[1:]
+    with pytest.raises(ConfigError, match="no run is called 'tria'"):
+        operate_command._runs("tria")
 
 
 @pytest.mark.slow

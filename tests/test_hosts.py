@@ -17,6 +17,7 @@ from lsd.pipeline.launch import build_graph
 from lsd.pipeline.links.endpoints import Keys
 from lsd.pipeline.placement import place
 from lsd.pipeline.placement_drawing import drawn
+from lsd.pipeline.wiring import wired
 
 STAGES = """\
 name: trial
@@ -127,6 +128,17 @@ def test_which_host_this_is_must_be_said(config):
         chosen_host(several, "rick")
     with pytest.raises(ConfigError, match="has no 'hosts:'; leave it out"):
         chosen_host(config(""), "desk")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="rings need Linux")
+def test_a_captured_picture_passes_by_the_others_on_its_own_host_only(config):
+    there = WORKERS.replace("[output], host: desk", "[output], host: rack")
+    for workers, expected in ((WORKERS, {"eye", "hand"}), (there, set())):
+        loaded = config(HOSTS + workers + "on_miss: passthrough\n")
+        fds = {}
+        for host in ("desk", "rack"):
+            fds |= wired(loaded, place(loaded), host)
+        assert {name for name, given in fds.items() if "newest.memory" in given} == expected
 
 
 def test_a_recurrence_stays_on_one_host(config):

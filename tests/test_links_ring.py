@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import select
 import socket
 import threading
 import time
@@ -507,11 +508,27 @@ def test_an_error_in_a_codec_costs_its_frame_and_no_slot():
 def test_what_is_kept_stays_when_another_reader_takes_the_end():
     with ring_of(keeps=2) as both:
         both.writer.put(parcel(1))
-        kept = both.reader.get(1)
+        kept = [both.reader.get(1)]
+        both.writer.put(parcel(2))
+        kept.append(both.reader.get(1))
         both.reader.close()
         later = RingReader(both.ring, STREAM, Parcels())
-        for number in range(2, 40):
+        for number in range(3, 40):
             both.writer.put(parcel(number))
-            assert number_of(later.get(1)) == number
-        assert number_of(kept) == 1
+            kept = [*kept[:2], *kept[-2:], later.get(1)]  # more than there is room for
+            assert number_of(kept[-1]) == number
+        assert [number_of(each) for each in kept[:2]] == [1, 2]
         later.close()
+
+
+def test_each_frame_wakes_its_reader():
+    """Without it a reader would find the frame when it looks by itself, 50 ms later."""
+    with ring_of() as both:
+        woken = select.poll()
+        woken.register(both.reader._woken_fd, select.POLLIN)
+        for number in range(3):
+            both.writer.put(parcel(number))
+            assert woken.poll(0)
+            assert number_of(both.reader.get(0)) == number
+            os.eventfd_read(both.reader._woken_fd)
+            assert not woken.poll(0)

@@ -11,12 +11,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from fakes import CollectingSink, FakeCompute, FakeSource, run
 
 from lsd.pipeline.checkpoint import Checkpoint, checkpoint_bytes
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.config import load_config
 from lsd.pipeline.crossing import Arriving, FlightCodec, Leaving
 from lsd.pipeline.frame import PIXELS, TENSOR, Frame, FrameFlag, Size
+from lsd.pipeline.graph import FeedbackEdge
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.lineage import BYTES, Lineage
 from lsd.pipeline.links import memory
@@ -131,6 +133,30 @@ def frame(params, seq):
     source = torch.full((1, 64, 64, 3), seq, dtype=torch.uint8)
     motion = torch.zeros((1, 64, 64, 2))
     return Frame(seq, 0, 0, None, data, source, motion, params, FrameFlag.DISCONTINUITY)
+
+
+class Saved:
+    """A checkpoint that keeps what it was given."""
+
+    def __init__(self):
+        self.frames = []
+
+    def load(self):
+        return None
+
+    def save(self, frame, epoch, states):
+        self.frames.append(frame)
+
+
+def test_each_picture_that_is_fed_back_is_left_to_a_successor_and_its_history_to_nobody():
+    sink = CollectingSink()
+    blend = FakeCompute(work=lambda frame, _: replace(frame, history="the past"))
+    stages = (FakeSource(4), blend, sink)
+    saved = Saved()
+    part = Part(frozenset(stage.name for stage in stages), checkpoint=saved)
+    run(*stages, feedback=FeedbackEdge("blend", ("blend",)), part=part)
+    assert [frame.seq for frame in saved.frames] == sink.seqs == [0, 1, 2, 3]
+    assert {frame.history for frame in sink.frames} == {None}
 
 
 def test_a_fresh_checkpoint_holds_nothing(kept):
