@@ -514,6 +514,7 @@ def test_what_is_kept_stays_when_another_reader_takes_the_end():
         both.reader.close()
         later = RingReader(both.ring, STREAM, Parcels())
         for number in range(3, 40):
+            both.writer.put(parcel(0))  # one that waits and is superseded: all slots are needed
             both.writer.put(parcel(number))
             kept = [*kept[:2], *kept[-2:], later.get(1)]  # more than there is room for
             assert number_of(kept[-1]) == number
