@@ -176,6 +176,9 @@ def _supervise(name: str, plain: dict[str, Any], log: Path, answer: TextIO) -> i
                 called = f"{name}/{instance}" if instance else name
                 lines.write(rendered(render_table(report)))
                 lines.write(f"{called}: frames {json.dumps(report.to_json()['frames'])}")
+                if report.error is not None:
+                    lines.write(f"{called}: {report.error}")
+                    code = EXIT_FAILED
         lines.write(f"{name}: over, exit code {code}")
     return code
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.budget import LadderReport
@@ -78,6 +78,17 @@ class Report:
     warmup_frames: int
     error: str | None
     ladder: LadderReport | None = None
+
+    def at_end(self) -> Report:
+        """Return it as that of a run that is over: one that lost every frame by errors has failed."""
+        counts = self.counts
+        if self.error is not None or not counts.failed or counts.emitted or counts.sent:
+            return self
+        error = (
+            f"nothing came out: {counts.failed} of {counts.captured} frames failed; the messages "
+            "before tell how"
+        )
+        return replace(self, error=error)
 
     def to_json(self, *, with_totals: bool = False) -> dict[str, Any]:
         """Return the report as JSON types; times in milliseconds, None where unknown.

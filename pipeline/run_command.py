@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.cores import take_cores
+from lsd.pipeline.errors import StageError
 from lsd.pipeline.hosts import chosen_host
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
@@ -104,7 +105,7 @@ def headline(config: PipelineConfig) -> str:
 
 
 def _report(config: PipelineConfig, runner: Runner, *, as_json: bool, verbosity: int) -> None:
-    report = runner.report()
+    report = runner.report().at_end()
     if verbosity > 0:
         facts = {"device": report.device, **report.facts}
         say(", ".join(f"{name} {value}" for name, value in facts.items()))
@@ -118,6 +119,8 @@ def _report(config: PipelineConfig, runner: Runner, *, as_json: bool, verbosity:
         failed = report.counts.failed + report.counts.in_flight
         if failed:
             say(summary(report))
+    if report.error is not None:
+        raise StageError(report.error)
 
 
 def _print_table(report: Report, *, to_stderr: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lsd.pipeline.config import PipelineConfig
@@ -15,7 +16,8 @@ from lsd.pipeline.overseen import metrics_served
 from lsd.pipeline.report import Report, render_table
 from lsd.pipeline.run_directory import claim, name_for
 from lsd.pipeline.supervisor import Supervisor
-from lsd.pipeline.terminal import print_json, print_rows, rendered, say, tell
+from lsd.pipeline.terminal import EXIT_FAILED, print_json, print_rows, rendered, say, tell
+from lsd.pipeline.worker_life import State
 from lsd.pipeline.worker_rows import worker_rows
 
 
@@ -37,8 +39,8 @@ def supervise(
         as_json: the report goes to stdout as one line of JSON instead of a table.
 
     Returns:
-        The exit code: 0, also when workers crashed and came back; 1 when one failed for good; 130
-        when a Ctrl-C ended the run.
+        The exit code: 0, also when workers crashed and came back; 1 when one failed for good, or
+        every frame did; 130 when a Ctrl-C ended the run.
 
     Raises:
         LsdError: it could not start.
@@ -70,7 +72,10 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         print_json(_as_json(status, reports))
     else:
         print_rows(worker_rows(status))
-    return code
+    errors = [report.error for report in reports.values() if report is not None and report.error]
+    for error in errors:
+        say(error)
+    return EXIT_FAILED if errors else code
 
 
 def _as_json(status: dict[str, Any], reports: Mapping[str, Report | None]) -> dict[str, Any]:
@@ -105,4 +110,10 @@ def merged_report(
         )
         for each in workers
     ]
-    return merge(told, Crossed.of(pages), budget_ms=deployment.budgets_ms.get(instance))
+    report = merge(told, Crossed.of(pages), budget_ms=deployment.budgets_ms.get(instance))
+    causes = [
+        f"worker {spec.name}: {each['cause']}"
+        for spec, each in zip(specs, workers, strict=True)
+        if each["state"] == State.FAILED
+    ]
+    return replace(report, error="; ".join(causes) or report.error).at_end()

@@ -142,6 +142,7 @@ class Supervised:
             "cores": None if self.spec.cores is None else list(self.spec.cores),
             "status": dict(status),
             "malformed": self.malformed + (self.process.malformed if self.process else 0),
+            "cause": self.life.cause,
             "post_mortem": None if self.post_mortem is None else self.post_mortem.to_json(),
             "report": self.report,
             "dropped_before": dict(self.account.dropped),

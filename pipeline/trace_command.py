@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lsd.pipeline.errors import StageError
 from lsd.pipeline.terminal import print_json, rendered, reported, say, tell
 from lsd.pipeline.whole_file import check_writable, write_whole
 
@@ -122,7 +123,7 @@ def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool
     from lsd.pipeline.profile import profile_of
     from lsd.pipeline.report import summary
 
-    recording, report = runner.trace.recording(), runner.report()
+    recording, report = runner.trace.recording(), runner.report().at_end()
     profile = profile_of(recording, report.warmup_frames)
     try:
         write_whole(output, _content(output, recording, f"livesd {config.name}"))
@@ -134,6 +135,8 @@ def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool
             print_json({**about, "frames": counts, **profile.to_json()})
         else:
             tell(f"{rendered(profile_table(profile))}\n{summary(report)}")
+    if report.error is not None:
+        raise StageError(report.error)
 
 
 def _content(output: Path, recording: Recording, title: str) -> bytes:

@@ -75,6 +75,7 @@ class WorkerLife:
         self._frames = -1
         self._told_end = False
         self._told_error: str | None = None
+        self._was_ready = False  # one of its processes was
         self._is_forced = False  # we end this process ourselves
         self._is_stopping = False  # the run ends: nothing is started again
 
@@ -131,6 +132,7 @@ class WorkerLife:
         """The worker has opened its stages."""
         if self.state is not State.STARTING or self._is_forced:
             return []
+        self._was_ready = True
         self._enter(State.READY, now_ns)
         self._beat_ns = self._moved_ns = now_ns
         self._frames = -1
@@ -181,7 +183,7 @@ class WorkerLife:
             if self._is_stopping:
                 self._over(State.FAILED, now_ns)
                 return []
-        self._again(now_ns, may_help=how.code != USAGE)
+        self._again(now_ns, may_help=how.code != USAGE and not self._is_hopeless)
         return lost
 
     def stop(self, now_ns: int) -> list[Action]:
@@ -211,6 +213,16 @@ class WorkerLife:
         self._enter(State.ENDING, now_ns)
         self._is_forced, self._due_ns = True, None
         return [Action.KILL]
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether it has said, at the start of the run, why it cannot begin.
+
+        A missing file or a port in use ends a run in one process at once, and so it does here. What
+        has been there once, such as a camera, may come back.
+        """
+        is_told = self._told_error is not None and not self._was_ready
+        return is_told and self._policy.restart != "always"
 
     @property
     def _health_ns(self) -> int:

@@ -349,9 +349,10 @@ def test_a_run_that_fails_still_reports(livesd):
     assert result.stderr.splitlines()[-1] == "stage 'work' frame 0: broken on purpose"
 
 
-def test_skipped_frames_are_told_once(livesd):
+def test_skipped_frames_are_told_once_and_a_run_of_nothing_else_has_failed(livesd):
     result = livesd("run", "p.yaml", "--set", "stages.work.fails=true")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("nothing came out: 8 of 8 frames failed")
     assert result.stderr.count("broken on purpose") == 1
     assert "8 failed" in result.stdout
 

@@ -114,6 +114,22 @@ def test_a_killed_model_comes_back_and_every_frame_is_accounted_for(tmp_path):
             os.kill(pid, 0)
 
 
+def test_what_cannot_begin_ends_the_run_at_once_and_the_report_says_why(tmp_path):
+    found = subprocess.run(
+        command(tmp_path, **{"stages.capture.input": "nope.mp4"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert found.returncode == 1, found.stderr
+    report = json.loads(found.stdout.splitlines()[-1])
+    assert report["error"].startswith("worker camera: ")
+    assert "nope.mp4" in report["error"]
+    assert [each["restarts"] for each in report["workers"].values()] == [0, 0, 0]
+    assert found.stderr.splitlines()[-1] == report["error"]
+
+
 class Warned:
     """A runner whose stages warn while it runs, and once more at its end."""
 

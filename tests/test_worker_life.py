@@ -66,6 +66,30 @@ def test_a_crash_is_told_to_the_others_and_undone():
     assert life.cause is None
 
 
+def test_what_cannot_begin_is_not_tried_again_and_what_was_there_once_may_come_back():
+    life = started()
+    life.failed("nope.mp4: does not exist")
+    assert life.exited(1 * S, Exit(1)) == []
+    assert (life.state, life.restarts) == (State.FAILED, 0)
+    assert life.cause == "nope.mp4: does not exist (exit code 1)"
+
+    life = started()
+    assert life.exited(1 * S, Exit(1)) == []
+    assert life.state is State.RESTARTING, "it has not said why"
+
+    life = started(restart="always")
+    life.failed("/dev/video0: does not exist")
+    life.exited(1 * S, Exit(1))
+    assert life.state is State.RESTARTING
+
+    life = running()
+    life.exited(1 * S, KILLED)
+    assert life.tick(3 * S) == [Action.SPAWN]
+    life.failed("/dev/video0: does not exist")
+    life.exited(4 * S, Exit(1))
+    assert life.state is State.RESTARTING
+
+
 def test_a_start_that_takes_too_long_is_dumped_killed_and_tried_again():
     life = started()
     assert life.tick(10 * S - 1) == []
