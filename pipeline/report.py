@@ -80,7 +80,7 @@ class Report:
     ladder: LadderReport | None = None
 
     def at_end(self) -> Report:
-        """Return it as that of a run that is over: one that lost every frame by errors has failed."""
+        """Return it as that of a run that is over: one whose frames were all lost has failed."""
         counts = self.counts
         if self.error is not None or not counts.failed or counts.emitted or counts.sent:
             return self

@@ -14,7 +14,7 @@ from clips import PERIOD_NS, picture, read_video
 
 from lsd.pipeline.errors import SinkError
 from lsd.pipeline.frame import Size
-from lsd.stages.sinks import video
+from lsd.stages.sinks import files, video
 from lsd.stages.sinks.sink import SinkSettings
 from lsd.stages.sinks.table import open_sink
 
@@ -28,22 +28,19 @@ def write(path: Path, times_ns: list[int], *, live: bool = False, codec: str = "
     sink.close()
 
 
-class FullDisk(io.RawIOBase):
+class FullDisk(io.FileIO):
     """A file on a disk that has room for `room` more bytes."""
 
     def __init__(self, path: Path, room: int) -> None:
-        self._file = path.open("wb", buffering=0)
+        super().__init__(path, "wb")
         self._room = room
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, data: Any) -> int:
         count = min(len(data), self._room)
         if count == 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         self._room -= count
-        return self._file.write(bytes(data)[:count])
+        return super().write(bytes(data)[:count])
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
@@ -105,34 +102,88 @@ def test_what_a_killed_run_leaves_behind_plays(tmp_path: Path, name: str) -> Non
     assert len(read_video(left)) >= 50  # all but the last second's fragment
 
 
+@pytest.mark.parametrize("live", [True, False])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_what_a_full_disk_holds_plays(
-    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, name: str, live: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / name
-    sink = open_sink(str(path), SinkSettings(SIZE, 25.0, True))
-    sink._start(io.BufferedWriter(FullDisk(path, 30_000)))
+    path, room = tmp_path / name, 150_000
+    sink = open_sink(str(path), SinkSettings(SIZE, 25.0, live))
+    sink._start(FullDisk(path, room))
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     with pytest.raises(OSError, match="No space left"):  # noqa: PT012 - when is up to the codec
         for index in range(200):
             sink.write(np.roll(noise, index * index, axis=1), index * PERIOD_NS)
+    assert path.stat().st_size == room, "it ends in the middle of a piece"
     with pytest.raises((OSError, ValueError)):
         sink.close()
-    assert len(read_video(path)) >= 3
+    assert len(read_video(path)) >= 25
     assert capfd.readouterr().err == ""
+    if name == "a.mp4":  # boxes of a stated size each; Matroska's last cluster may have none
+        assert boxes_end(path) == path.stat().st_size < room
 
 
-def test_full_disk_at_the_very_start_is_one_error(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def boxes_end(path: Path) -> int:
+    """Return where the last of an mp4's boxes says that it ends."""
+    content, end = path.read_bytes(), 0
+    while end + 8 <= len(content):
+        end += int.from_bytes(content[end : end + 4], "big")
+    return end
+
+
+@pytest.mark.parametrize("room", [0, 100, 1_500])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_disk_without_room_for_a_picture_is_one_error_and_leaves_no_file(
+    tmp_path: Path, name: str, room: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "a.mkv"
+    path = tmp_path / name
     sink = open_sink(str(path), SinkSettings(SIZE, 25.0, True))
-    sink._start(io.BufferedWriter(FullDisk(path, 0)))
-    with pytest.raises(OSError, match="No space left"):
-        sink.write(picture(0), 0)
+    with pytest.raises(OSError, match="No space left"):  # noqa: PT012 - when is up to the codec
+        sink._start(FullDisk(path, room))
+        for index in range(100):
+            sink.write(picture(index % 20), index * PERIOD_NS)
     with pytest.raises((OSError, ValueError)):
         sink.close()
     assert capfd.readouterr().err == ""  # PyAV prints what it cannot raise
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    settings, path = SinkSettings(SIZE, 25.0, True), tmp_path / "a.mp4"
+    first, second = (open_sink(str(path), settings) for _ in range(2))
+    for index in range(60):
+        first.write(picture(index % 20), index * PERIOD_NS)
+    before = path.read_bytes()
+    refused = r"a\.mp4: another run is writing it; end that one, or write to another place"
+    with pytest.raises(SinkError, match=refused):
+        second.write(picture(0), 0)
+    second.close()
+    with pytest.raises(SinkError, match=refused):
+        open_sink(str(path), settings)
+    assert path.read_bytes() == before
+    first.close()
+    assert len(read_video(path)) == 60
+    third = open_sink(str(path), settings)
+    third.write(picture(0), 0)
+    third.close()
+    assert len(read_video(path)) == 1
+
+
+def test_a_file_that_was_moved_away_while_it_was_taken_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "a.mp4", files.lock
+    others = [path]  # whose it was removes it between our opening and our locking it
+
+    def late(file: Any, label: str) -> None:
+        while others:
+            others.pop().unlink()
+        lock(file, label)
+
+    monkeypatch.setattr(files, "lock", late)
+    with files.take(path, "a.mp4") as file:
+        file.write(b"ours")
+    assert path.read_bytes() == b"ours"
 
 
 def test_earlier_output_is_kept_until_the_first_picture(tmp_path: Path) -> None:

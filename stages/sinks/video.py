@@ -12,7 +12,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from lsd.pipeline.errors import SinkError
-from lsd.stages.sinks.files import check_writable
+from lsd.stages.sinks.files import check_writable, is_at, take
 from lsd.stages.sinks.sink import Pixels, SinkSettings
 from lsd.stages.uri import Uri
 
@@ -54,7 +54,7 @@ CODECS = {
 
 
 class _Disk:
-    """Our file as libav gets it: a failed write is kept for us to raise.
+    """Our file, unbuffered, as libav gets it: a failed write is kept for us to raise.
 
     libav writes on after a failure, and PyAV prints a traceback for each
     further exception that it meets before it can raise the first.
@@ -62,34 +62,41 @@ class _Disk:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._error: OSError | None = None
+        self.error: OSError | None = None
+        self._end = self._sound = self._heading = 0  # bytes
         self.tell = file.tell
 
     def write(self, data: bytes) -> int:
-        if self._error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._error = error
+        rest = memoryview(data)
+        try:
+            while rest and self.error is None:
+                rest = rest[self._file.write(rest) :]
+            self._end = max(self._end, self._file.tell())
+        except OSError as error:
+            self.error = error
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        if self._error is None:
-            try:
-                return self._file.seek(offset, whence)
-            except OSError as error:  # what was buffered is written first
-                self._error = error
-        return offset
+        return self._file.seek(offset, whence) if self.error is None else offset
 
-    def flush(self) -> None:
-        """Write what is buffered.
+    def begin(self) -> None:
+        """Note that what was written so far holds no pictures."""
+        self._heading = self._end
+
+    def check(self) -> None:
+        """Note that what was written so far plays.
 
         Raises:
-            OSError: this, or a write before it, has failed.
+            OSError: a write has failed.
         """
-        if self._error is not None:
-            raise self._error
-        self._file.flush()
+        if self.error is not None:
+            raise self.error
+        self._sound = self._end
+
+    def mend(self) -> bool:
+        """Cut off the piece that a failed write has broken; return whether pictures are left."""
+        self._file.truncate(self._sound)
+        return self._sound > self._heading
 
 
 class VideoFile:
@@ -97,11 +104,10 @@ class VideoFile:
 
     def __init__(self, path: Path, label: str, settings: SinkSettings) -> None:
         self.where = str(path)
-        self._path, self._settings = path, settings
+        self._path, self._label, self._settings = path, label, settings
         self._encoder = _encoder(settings.codec, label)
         self._reformatter = VideoReformatter()
         self._file: IO[bytes] | None = None
-        self._opened: os.stat_result | None = None
         self._container: Any = None
         self._first_ns = 0
         self._last = -1
@@ -113,9 +119,7 @@ class VideoFile:
 
     def write(self, pixels: Pixels, pts_ns: int) -> None:
         if self._container is None:
-            file = self._path.open("wb")
-            self._opened = os.fstat(file.fileno())
-            self._start(file)
+            self._start(take(self._path, self._label))
             self._first_ns = pts_ns
         elif self._settings.live and self._count % self._per_second == 0:
             self._check_there()
@@ -144,14 +148,15 @@ class VideoFile:
         try:
             container.mux(self._stream.encode(None))
             container.close()
-            self._disk.flush()
-            file.close()
+            self._disk.check()
         finally:
             # After a failed write these fail again; the first error is the one to tell.
             with contextlib.suppress(OSError, ValueError):
                 container.close()
-            with contextlib.suppress(OSError):
-                file.close()
+            with contextlib.suppress(OSError), file:
+                is_broken = self._disk.error is not None
+                if is_broken and not self._disk.mend() and is_at(self._path, file):
+                    self._path.unlink()
 
     def _start(self, file: IO[bytes]) -> None:
         """Open the container on `file`.
@@ -179,6 +184,8 @@ class VideoFile:
         context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
         context.color_range = 1  # 16 to 235
         context.thread_count = 1 if settings.live else 0  # live, the other core is the network's
+        self._container.start_encoding()
+        self._disk.begin()
 
     def _check_there(self) -> None:
         """Refuse to write to a file that has no name any more: the kernel would let us.
@@ -186,16 +193,13 @@ class VideoFile:
         Raises:
             SinkError: it was removed, or another is in its place.
         """
-        try:
-            is_there = self._opened is None or os.path.samestat(self._path.stat(), self._opened)
-        except OSError:
-            is_there = False
-        if not is_there:
+        assert self._file is not None, "a check before the first picture"
+        if not is_at(self._path, self._file):
             raise SinkError("the file was removed or moved away")
 
     def _mux(self, packets: list[Any]) -> None:
         self._container.mux(packets)
-        self._disk.flush()
+        self._disk.check()
 
 
 def open_sink(uri: Uri, settings: SinkSettings) -> VideoFile:
