@@ -18,6 +18,7 @@ VERSION = 1
 MAX_BYTES = 32 * 1024
 MAX_TEXT = 4000  # of an error's text
 MAX_STATUS = 32  # entries of a heartbeat
+MAX_ENTRY = 256  # of a text in one
 DROPPED = "dropped_"  # begins an entry of a heartbeat: frames that were dropped for that reason
 
 Scalar = int | float | str | bool | None
@@ -119,5 +120,5 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return value is None or isinstance(value, (int, bool)) or (
-        isinstance(value, str) and len(value) <= 256
+        isinstance(value, str) and len(value) <= MAX_ENTRY
     )  # fmt: skip

@@ -104,6 +104,9 @@ def _state(health: Health) -> Iterator[Metric]:
     yield state
     yield GaugeMetricFamily("livesd_healthy", "What /healthz says: 1 well", health.is_alive)
     yield GaugeMetricFamily("livesd_ready", "What /readyz says: 1 after a frame", health.is_ready)
+    yield GaugeMetricFamily(
+        "livesd_troubles", "Stages without their source or an output, or not well", health.troubles
+    )
 
 
 def _frames(counts: Counts, expected: int | None) -> Iterator[Metric]:

@@ -44,6 +44,7 @@ class Glance:
         events: "stage: event", or "worker: restarts", -> how often.
         waiting: thread -> frames that wait for it.
         rung: the quality that frames are made in; None where the run has no such thing.
+        troubles: stages without their source or an output, and workers that are not well.
         memory_mb: resident, and what workers have for themselves; None where nobody tells.
     """
 
@@ -67,6 +68,7 @@ class Glance:
     events: dict[str, int]
     waiting: dict[str, int]
     rung: str | None
+    troubles: int
     memory_mb: float | None
 
     def to_json(self) -> dict[str, Any]:
@@ -111,6 +113,7 @@ def glance_at(now: Reading, before: Reading | None = None) -> Glance:
         events=_events(now),
         waiting=_counts(now.by("livesd_link_depth_frames", "thread")),
         rung=_rung(now),
+        troubles=_count(now, "livesd_troubles"),
         memory_mb=None if memory is None else (memory + sum(workers.values())) / 1e6,
     )
 

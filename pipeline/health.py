@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,12 +23,14 @@ class Health:
         state: "stalled": frames are on their way, and for `STALL_S` none has come out. A run
             whose source has nothing to give is running.
         reason: one line for whoever is called out of bed.
-        is_ready: the first frame has come out.
+        is_ready: frames come out.
+        troubles: how many stages are without their source or an output.
     """
 
     state: State
     reason: str
     is_ready: bool
+    troubles: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -43,6 +46,7 @@ def judge(
     has_started: bool,
     is_stopping: bool,
     has_ended: bool,
+    troubles: Sequence[str] = (),
 ) -> Health:
     """Judge a run.
 
@@ -53,9 +57,12 @@ def judge(
         has_started: its stages are open, its loops run.
         is_stopping: nothing more is captured.
         has_ended: its loops have ended and its stages are closed.
+        troubles: what its stages are without now, a line each.
     """
     state, reason = _state(counts, now_ns, error, has_started, is_stopping, has_ended)
-    return Health(state, reason, is_ready=counts.emitted > 0)
+    if state == "running":
+        reason = "; ".join(troubles) or reason
+    return Health(state, reason, is_ready=counts.emitted > 0, troubles=len(troubles))
 
 
 def _state(

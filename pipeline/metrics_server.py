@@ -118,8 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
             health = self.server.run.health()
             self._say(health.is_alive, f"{health.state}: {health.reason}")
         elif path == "/readyz":
-            is_ready = self.server.run.health().is_ready
-            self._say(is_ready, "ready" if is_ready else "no frame has come out yet")
+            health = self.server.run.health()
+            not_yet = f"no frame comes out: {health.reason}"
+            self._say(health.is_ready, "ready" if health.is_ready else not_yet)
         else:
             self.send_error(HTTPStatus.NOT_FOUND, "Ask for /metrics, /healthz or /readyz")
 

@@ -65,7 +65,7 @@ def up(
         here = chosen_host(loaded, host)
         # Two hosts of a trial may be one machine.
         called = name or name_for(f"{loaded.name}-{here}" if here else loaded.name)
-        if called in {run.name for run in find_runs()}:  # before anything is started for it
+        if called in {run.name for run in find_runs(say)}:  # before anything is started for it
             raise ConfigError(
                 f"{called} runs already; end it with: livesd down {called}, or give this one "
                 "another name: --name NAME"
@@ -99,7 +99,7 @@ def status(
     with reported(debug=debug):
         from lsd.pipeline.run_directory import find_runs
         from lsd.pipeline.status_socket import ask_status
-        from lsd.pipeline.worker_rows import worker_rows
+        from lsd.pipeline.worker_rows import troubles, worker_rows
 
         runs, deaf = [], []
         for run in _runs(name):
@@ -112,6 +112,8 @@ def status(
             print_json({"runs": runs})
         elif runs:
             print_rows(worker_rows(*runs))
+            for line in troubles(*runs):
+                say(line)
         elif not deaf:
             say("nothing runs; start something with: livesd up CONFIG")
         if deaf:
@@ -158,7 +160,7 @@ def _runs(name: str | None) -> list[RunDirectory]:
     from lsd.pipeline.run_directory import find_runs
     from lsd.pipeline.suggest import did_you_mean
 
-    runs = find_runs()
+    runs = find_runs(say)
     if name is None:
         return runs
     found = [run for run in runs if run.name == name]

@@ -32,6 +32,8 @@ _STATES: Mapping[State, RunState] = {
     State.ENDED: "ended",
 }
 
+_AWAY = (State.STARTING, State.RESTARTING, State.FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -90,9 +92,22 @@ class Overseen:
             for each in self.instance.workers
             if each.life.state not in well
         )
-        reason = "; ".join(others) or f"workers running: {len(self.instance.workers)}"
+        without = (
+            f"worker {each.spec.name}: {each.trouble}"
+            for each in self.instance.workers
+            if each.trouble
+        )
+        troubles = [*others, *without]
+        reason = "; ".join(troubles) or f"workers running: {len(self.instance.workers)}"
         has_come_out = self._pages.emitted + self._pages.sent > 0
-        return Health(_STATES.get(state, "running"), reason, is_ready=has_come_out)
+        # Who shows the pictures must be there to show them.
+        is_shown = self.instance.workers[-1].life.state not in _AWAY
+        return Health(
+            _STATES.get(state, "running"),
+            reason,
+            is_ready=has_come_out and is_shown,
+            troubles=len(troubles),
+        )
 
     def links(self) -> dict[str, LinkStats]:
         """Return none: what waits between processes stands in each one's report."""

@@ -33,7 +33,7 @@ def status_line(status: Status) -> str:
     parts += [f"{count} {reason}" for reason, count in status.dropped.items() if count]
     if status.failed:
         parts.append(f"{status.failed} failed")
-    return " | ".join(parts)
+    return " | ".join([*status.troubles, *parts])
 
 
 def stood_in(counts: Status | Counts) -> list[str]:

@@ -15,7 +15,7 @@ import select
 import shutil
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lsd.pipeline.errors import ConfigError, LsdError
@@ -104,8 +104,12 @@ def claim(name: str) -> RunDirectory:
     return RunDirectory(path, os.getpid(), lock)
 
 
-def find_runs() -> list[RunDirectory]:
-    """Return the runs that are alive, by name; what dead ones left is removed."""
+def find_runs(tell: Callable[[str], None] = lambda text: None) -> list[RunDirectory]:
+    """Return the runs that are alive, by name; what dead ones left is removed.
+
+    Args:
+        tell: is given a line for each of those.
+    """
     base = _base()
     if not base.is_dir():
         return []
@@ -113,7 +117,7 @@ def find_runs() -> list[RunDirectory]:
     runs = []
     with _exclusively(base):
         for path in sorted(base.iterdir()):
-            pid = _alive(path)
+            pid = _alive(path, tell)
             if pid is not None:
                 runs.append(RunDirectory(path, pid))
     return runs
@@ -164,7 +168,7 @@ def _check_safe(base: Path) -> None:
         )
 
 
-def _alive(path: Path) -> int | None:
+def _alive(path: Path, tell: Callable[[str], None] = lambda text: None) -> int | None:
     """Return who runs there; where nobody does, remove what is left. The base is locked."""
     try:
         lock = os.open(path / "pid", os.O_RDWR | os.O_CLOEXEC)
@@ -174,12 +178,21 @@ def _alive(path: Path) -> int | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.read(lock, 32).decode(errors="replace").strip()
-        return int(text) if text.isdigit() else 0
+        return _read_pid(lock)
+    else:
+        tell(
+            f"{path.name}: its supervisor (pid {_read_pid(lock)}) was killed, which ends its "
+            "workers; what it left here is removed"
+        )
     finally:
         os.close(lock)
     _sweep(path)
     return None
+
+
+def _read_pid(lock: int) -> int:
+    text = os.read(lock, 32).decode(errors="replace").strip()
+    return int(text) if text.isdigit() else 0
 
 
 def _sweep(path: Path) -> None:

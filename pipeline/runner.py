@@ -23,7 +23,7 @@ from lsd.pipeline.pacer import OnMiss
 from lsd.pipeline.params import ParamStore
 from lsd.pipeline.part import Part
 from lsd.pipeline.report import Report, hit_rate, make_report
-from lsd.pipeline.session import OnError, Session, Settings, error_text
+from lsd.pipeline.session import OnError, Session, Settings, error_text, troubles
 from lsd.pipeline.stage import Context, Stage
 from lsd.pipeline.stand_in import check_stand_in
 from lsd.pipeline.status import Status
@@ -237,6 +237,7 @@ class Runner:
             rungs=() if ladder is None else ladder.rungs,
             level=None if ladder is None else ladder.level,
             rung=None if ladder is None else ladder.rung,
+            troubles=troubles(session.source_context),
             latency_recent_ms=session.recorder.latency.recent(),
         )
 
@@ -254,6 +255,7 @@ class Runner:
             has_started=bool(self._threads),
             is_stopping=session.stopping.is_set(),
             has_ended=self._finished.is_set(),
+            troubles=troubles(session.source_context),
         )
 
     def links(self) -> dict[str, LinkStats]:

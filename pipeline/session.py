@@ -285,6 +285,15 @@ class Session:
         return self.clock.now_ns() - self.started_ns >= limit_ns
 
 
+def troubles(context: Context) -> tuple[str, ...]:
+    """Return what stages are without now, a line each."""
+    now_ns = context.clock.now_ns()
+    return tuple(
+        f"{stage} {text}, for {max(0, now_ns - since_ns) / 1e9:.0f} s"
+        for stage, (text, since_ns) in context.troubles.copy().items()
+    )
+
+
 class Failures:
     """Judges the frames that one loop has lost.
 

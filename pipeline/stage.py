@@ -34,6 +34,7 @@ class Context:
         params: the snapshot at start.
         stopping: set when the run ends; a stage that waits must wait on this.
         counters: (stage, event) -> how often; for guards, reconnects, resets.
+        troubles: stage -> what it is without now, and since when by the clock.
         shared: what the stages of a run have in common, by name; the card, for one.
         on_card: is told how long a stage's work on a frame took on a card: stage, seq, start
             and end by the clock.
@@ -52,6 +53,7 @@ class Context:
     stopping: threading.Event = field(default_factory=threading.Event)
     counters: Counter[tuple[str, str]] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    troubles: dict[str, tuple[str, int]] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
     on_card: Callable[[str, int, int, int], None] = lambda stage, seq, start_ns, end_ns: None
     may_go_on: Callable[[Frame, int], bool] = _always
@@ -61,6 +63,18 @@ class Context:
         """Report `text` to the user once; the runner prints what is new."""
         if text not in self.messages:
             self.messages.append(text)
+
+    def trouble(self, stage: str, text: str | None) -> None:
+        """Say what a stage is without from now on, such as its source; None: nothing any more.
+
+        Args:
+            stage: its name.
+            text: a few words without addresses: there may be a password in one.
+        """
+        if text is None:
+            self.troubles.pop(stage, None)
+        elif self.troubles.get(stage, ("", 0))[0] != text:
+            self.troubles[stage] = text, self.clock.now_ns()
 
 
 class Stage(Protocol):

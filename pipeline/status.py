@@ -23,6 +23,7 @@ class Status:
         rungs: the ladder in words, best first; empty where no budget is kept.
         level: number of the rung that the stream stands on; None where no budget is kept.
         rung: that rung in words.
+        troubles: what stages are without now, a line each.
         latency_recent_ms: p50 and p99 of the last 250 frames.
     """
 
@@ -44,4 +45,5 @@ class Status:
     rungs: tuple[str, ...] = ()
     level: int | None = None
     rung: str | None = None
+    troubles: tuple[str, ...] = ()
     latency_recent_ms: tuple[float, float] | None = None

@@ -93,6 +93,11 @@ class Supervised:
             self.process.send(kind, worker=worker)
 
     @property
+    def trouble(self) -> str:
+        """What its stages are without, as it told last; "" where they have all they need."""
+        return str(self._status.get("trouble", "")) if self.process is not None else ""
+
+    @property
     def is_there(self) -> bool:
         """Whether it could tell how its run goes."""
         return self.process is not None and self.life.state in _TELLING

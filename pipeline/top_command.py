@@ -123,7 +123,8 @@ def _why(url: str, glance: Glance) -> str:
     """Return what a run that is not well says of itself; "" of one that is."""
     from lsd.pipeline.scrape import read_health
 
-    return read_health(url) if glance.state in ("stalled", "failed") else ""
+    is_well = glance.state not in ("stalled", "failed") and not glance.troubles
+    return "" if is_well else read_health(url)
 
 
 def _print_line(glance: Glance, why: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.control import Control, PeerEvent
-from lsd.pipeline.control_messages import DROPPED
+from lsd.pipeline.control_messages import DROPPED, MAX_ENTRY
 from lsd.pipeline.errors import ConfigError, GraphError, LsdError
 from lsd.pipeline.lineage import LINEAGE
 from lsd.pipeline.rate import Rate
@@ -327,6 +327,7 @@ def _status(status: Status) -> dict[str, str | int | float | bool]:
         "failed": status.failed,
         "latency_p50_ms": status.latency_p50_ms,
         "rung": status.rung,
+        "trouble": "; ".join(status.troubles)[:MAX_ENTRY] or None,
         "latency_recent_p50_ms": status.latency_recent_ms and status.latency_recent_ms[0],
         "latency_recent_p99_ms": status.latency_recent_ms and status.latency_recent_ms[1],
         **dict(islice(dropped.items(), _MOST_REASONS)),

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lsd.pipeline.cores import ranges
+from lsd.pipeline.worker_life import State
+
+_AWAY = (State.DEGRADED, State.RESTARTING, State.FAILED)
 
 
 def worker_rows(*statuses: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -36,6 +39,18 @@ def worker_rows(*statuses: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def troubles(*statuses: Mapping[str, Any]) -> list[str]:
+    """Return a line for each worker that is not well, or whose stages are without something."""
+    lines = []
+    for run in statuses:
+        for name, worker in run["workers"].items():
+            is_away = worker["state"] in _AWAY
+            why = worker["cause"] if is_away else worker["status"].get("trouble")
+            if why:
+                lines.append(f"{run['name']}: worker {name}: {why}")
+    return lines
 
 
 def age(seconds: float) -> str:

@@ -184,6 +184,8 @@ class Output:
         for writer in self._away.difference(failed):
             self._away.discard(writer)
             self._context.warn(f"{writer.label}: goes on, in {writer.where}")
+        lost = f"is without {len(failed)} of {len(self._writers)} outputs" if failed else None
+        self._context.trouble(self.name, lost)
 
     def _report(self, failed: list[Writer], what_now: str) -> None:
         for writer in failed:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lsd.pipeline.control import Control
 
+TROUBLE = "capture is without its source, for 3 s"
 REPORT = {"frames": {"repeated": 2}}  # told when asked
 
 
@@ -99,7 +100,13 @@ def work(
             hang_here()
         is_still = misbehaves and frames == told.still_at
         frames += not is_still
-        status = {"frames": frames, "fps": 25.0, "rung": "full", "dropped_late": 3}
+        status = {
+            "frames": frames,
+            "fps": 25.0,
+            "rung": "full",
+            "dropped_late": 3,
+            "trouble": TROUBLE,
+        }
         control.beat({**status, "waiting": told.waits})
     control.ended({"seen": frames})
     return 0

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from scripted_worker import TROUBLE
 from supervised_runs import await_that, children_of, deployment, is_alive, scripted, titles
 from typer.testing import CliRunner
 
@@ -58,6 +59,7 @@ def test_up_status_down(home):
     )
     pids = [each["pid"] for each in workers.values()]
     assert titles(pids) == {"livesd-worker eye", "livesd-worker hand"}
+    assert f"trial: worker eye: {TROUBLE}" in livesd("status").stderr.splitlines()
     assert workers["eye"]["status"]["fps"] == 25.0
     (run,) = find_runs()
     assert titles([run.pid]) == {"livesd-supervisor trial"}
@@ -222,7 +224,7 @@ def test_a_supervisor_that_stands_still_is_told_and_is_not_nothing(monkeypatch):
 
 def test_a_run_in_the_foreground_is_found_without_its_number(monkeypatch):
     runs = [RunDirectory(Path(f"trial.{pid}"), pid) for pid in (41, 42)]
-    monkeypatch.setattr("lsd.pipeline.run_directory.find_runs", lambda: runs)
+    monkeypatch.setattr("lsd.pipeline.run_directory.find_runs", lambda tell: runs)
     assert operate_command._runs("trial") == runs
     assert operate_command._runs("trial.42") == runs[1:]
     with pytest.raises(ConfigError, match="no run is called 'tria'"):

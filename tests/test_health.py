@@ -53,6 +53,19 @@ def test_nothing_in_flight_is_no_stall():
     assert state_of(ledger, 1000 * SECOND) == "running"
 
 
+def test_what_is_missing_is_told_and_ends_no_run(busy):
+    without = (
+        "capture is without its source, for 4 s",
+        "output is without 1 of 2 outputs, for 1 s",
+    )
+    how = {"error": None, "has_started": True, "has_ended": False, "troubles": without}
+    health = judge(busy.counts(), 4 * SECOND, is_stopping=False, **how)
+    assert (health.state, health.is_alive, health.is_ready) == ("running", True, True)
+    assert (health.reason, health.troubles) == ("; ".join(without), 2)
+    stalled = judge(busy.counts(), 100 * SECOND, is_stopping=False, **how)
+    assert stalled.reason.startswith("nothing has come out")
+
+
 def test_what_is_worse_is_told_first(busy):
     late_ns = 100 * SECOND
     assert state_of(busy, late_ns, is_stopping=True) == "stalled"

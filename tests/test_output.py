@@ -176,7 +176,15 @@ def test_live_a_failed_sink_is_tried_again_until_it_works(
         return sink
 
     monkeypatch.setattr(lsd.stages.output, "open_sink", reopen)
-    fed = feed_until(output, ctx, lambda: len(ctx.messages) == 2)
+    seen = []
+
+    def is_back() -> bool:
+        seen.append([text for text, _ in ctx.troubles.values()])
+        return len(ctx.messages) == 2
+
+    fed = feed_until(output, ctx, is_back)
+    assert seen[-2] == ["is without 1 of 2 outputs"]
+    assert seen[0] == seen[-1] == []
     output.close()
     assert ctx.messages == [
         "a.mp4: the disk is full, after 3 pictures; the other outputs go on and it is tried again",

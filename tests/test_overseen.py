@@ -21,13 +21,14 @@ def page():
     return Lineage(memory.create("lineage", BYTES))
 
 
-def worker(name, state=State.RUNNING, *, cause=None, report=None, dropped=None):
+def worker(name, state=State.RUNNING, *, cause=None, report=None, dropped=None, trouble=""):
     return SimpleNamespace(
         spec=SimpleNamespace(name=name, stages=[name]),
         life=SimpleNamespace(
             state=state, restarts=int(cause is not None), cause=cause, is_over=False
         ),
         account=Account(report or {}, dropped or {}),
+        trouble=trouble,
     )
 
 
@@ -90,6 +91,22 @@ def test_it_is_ready_when_a_picture_has_come_out(pages):
     assert ready.health().reason == "workers running: 2"
     early, _ = overseen(Lineages([page(), page()]), *well)
     assert not early.health().is_ready
+
+
+def test_it_is_not_ready_while_nobody_is_there_to_show_a_picture(pages):
+    for state in (State.STARTING, State.RESTARTING):
+        run, _ = overseen(pages, worker("camera"), worker("screen", state))
+        assert not run.health().is_ready
+    run, _ = overseen(pages, worker("camera", State.RESTARTING), worker("screen"))
+    assert run.health().is_ready, "the last picture is shown meanwhile"
+
+
+def test_what_stages_are_without_is_told(pages):
+    lost = "capture is without its source, for 3 s"
+    run, _ = overseen(pages, worker("camera", trouble=lost), worker("screen"))
+    health = run.health()
+    assert (health.state, health.is_ready, health.troubles) == ("running", True, 1)
+    assert health.reason == f"worker camera: {lost}"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -45,7 +46,13 @@ def test_what_a_dead_run_left_is_swept_away(base):
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     assert (base / "demo" / "status.sock").exists()
-    assert find_runs() == []
+    (base / "stray").mkdir()  # that nobody ran in
+    told = []
+    assert find_runs(told.append) == []
+    (line,) = told
+    assert re.match(r"demo: its supervisor \(pid \d+\) was killed", line)
+    assert find_runs(told.append) == []
+    assert told == [line]
     assert list(base.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ from clips import context, picture, write_video
 
 from lsd.pipeline.clock import ManualClock
 from lsd.pipeline.errors import SourceError
+from lsd.pipeline.session import troubles
 from lsd.stages.sources import camera, network
 from lsd.stages.sources.reconnecting import FIRST_WAIT_NS, LONGEST_WAIT_NS
 from lsd.stages.sources.shot import Shot, Source
@@ -87,6 +88,29 @@ def test_camera_that_disappears_is_opened_again(devices: list[Any]) -> None:
     assert ctx.messages == [
         "camera /dev/video0: lost (No such device); trying to connect again",
     ]
+
+
+def test_a_source_that_is_away_is_told_until_it_is_back(
+    devices: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices += [FakeContainer(1), OSError(errno.ENOENT, "No such file"), FakeContainer(1)]
+    ctx = context(live=True)
+    source = open_source("v4l2:///dev/video0", ctx, loop=False)
+    seen = []
+    opens = camera.av.open
+
+    def looking(*args: Any, **options: Any) -> FakeContainer:
+        seen.append(troubles(ctx))
+        return opens(*args, **options)
+
+    monkeypatch.setattr(camera.av, "open", looking)
+    read(source, 1)
+    assert troubles(ctx) == ()
+    read(source, 1)
+    assert seen == [
+        ("capture is without its source, for 0 s",), ("capture is without its source, for 1 s",)
+    ]  # fmt: skip
+    assert troubles(ctx) == ()
 
 
 def test_time_stamps_rise_across_a_loss(devices: list[Any]) -> None:

@@ -164,6 +164,13 @@ def test_run_that_is_not_well_says_why():
     assert result.stderr == "stalled: a stage does not return\n"
 
 
+def test_run_that_is_without_something_says_what():
+    more = "# TYPE livesd_troubles gauge\nlivesd_troubles 1.0\n"
+    with canned([run_text(more=more)], health="running: capture is without its source") as url:
+        result = top(url, "--once")
+    assert result.stderr == "running: capture is without its source\n"
+
+
 # Since the last look
 
 

@@ -44,6 +44,7 @@ class Reconnecting:
             if not (context.live and context.captured_before):
                 raise
             context.warn(f"{error}; trying to connect again")
+            self._miss()
 
     def read(self) -> Shot | None:
         while not self._context.stopping.is_set():
@@ -86,6 +87,10 @@ class Reconnecting:
         self._base_ns += decoder.end_ns()
         decoder.close()
         self._decoder = None
+        self._miss()
+
+    def _miss(self) -> None:
+        self._context.trouble("capture", "is without its source")
 
     def _reconnect(self) -> Decoder | None:
         """Wait, then try once; None when that failed or the run stops."""
@@ -98,4 +103,5 @@ class Reconnecting:
         except SourceError:
             return None  # the loss was reported; the next attempt may succeed
         self._context.counters["capture", "reconnect"] += 1
+        self._context.trouble("capture", None)
         return self._decoder
