@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.report import bar, ms
 from lsd.pipeline.scrape import Reading
+from lsd.pipeline.terminal import Fitting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -126,7 +128,6 @@ def glance_line(glance: Glance) -> str:
 def glance_table(glance: Glance) -> RenderableType:
     """Return a glance for a terminal: two lines on the run, and one a stage."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     head = Text.assemble(
@@ -134,21 +135,32 @@ def glance_table(glance: Glance) -> RenderableType:
         f"  {glance.device}", f"  rung {glance.rung}" if glance.rung else "",
         f"  {glance.memory_mb:.0f} MB" if glance.memory_mb is not None else "",
     )  # fmt: skip
-    table = Table(title="ms per frame", title_justify="left")
-    table.add_column("stage")
-    for column in ("now", "p50", "p99", "wait now", "wait p50", "wait p99"):
-        table.add_column(column, justify="right")
-    table.add_column("p99 as a bar")
-    longest = max((times.p99 or 0.0 for times in glance.service.values()), default=0.0)
-    for stage, times in glance.service.items():
-        wait = glance.wait[stage]
-        values = (times.now, times.p50, times.p99, wait.now, wait.p50, wait.p99)
-        table.add_row(stage, *map(ms, values), bar((times.p99 or 0.0) / longest if longest else 0))
+    tables = [_stage_table(glance, columns) for columns in (_COLUMNS, _COLUMNS[:6], _COLUMNS[:3])]
     waiting = ", ".join(f"{count} for {thread}" for thread, count in glance.waiting.items())
     lost = [*_lost(glance), *(f"{event} {count}" for event, count in glance.events.items())]
     lines = [" | ".join(_speed(glance)), " | ".join(lost) or "nothing lost"]
     last = [Text(f"waiting: {waiting}")] if waiting else []  # workers tell nothing of it
-    return Group(head, *map(Text, lines), table, *last)
+    return Group(head, *map(Text, lines), Fitting(*tables), *last)
+
+
+_COLUMNS = ("now", "p50", "p99", "wait now", "wait p50", "wait p99", "p99 as a bar")
+
+
+def _stage_table(glance: Glance, columns: Sequence[str]) -> RenderableType:
+    """Return a line a stage, with so many of `_COLUMNS`."""
+    from rich.table import Table
+
+    table = Table(title="ms per frame", title_justify="left")
+    table.add_column("stage")
+    for column in columns:
+        table.add_column(column, justify="right" if column != _COLUMNS[-1] else "left")
+    longest = max((times.p99 or 0.0 for times in glance.service.values()), default=0.0)
+    for stage, times in glance.service.items():
+        wait = glance.wait[stage]
+        values = (times.now, times.p50, times.p99, wait.now, wait.p50, wait.p99)
+        cells = [*map(ms, values), bar((times.p99 or 0.0) / longest if longest else 0)]
+        table.add_row(stage, *cells[: len(columns)])
+    return table
 
 
 _COLOURS = {"starting": "yellow", "running": "green", "stopping": "yellow", "ended": "yellow"}

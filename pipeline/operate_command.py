@@ -111,7 +111,7 @@ def status(
         if as_json:
             print_json({"runs": runs})
         elif runs:
-            print_rows(worker_rows(*runs))
+            print_rows(worker_rows(*runs), heading="run")
             for line in troubles(*runs):
                 say(line)
         elif not deaf:

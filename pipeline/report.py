@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from lsd.pipeline.ledger import Counts
 from lsd.pipeline.metrics import Percentiles
 from lsd.pipeline.progress import stood_in
 from lsd.pipeline.session import Session
+from lsd.pipeline.terminal import Fitting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -184,22 +185,33 @@ def hit_rate(session: Session, counts: Counts) -> float | None:
 def render_table(report: Report) -> RenderableType:
     """Return the report for a terminal: a line a stage, a bar for its median cost."""
     from rich.console import Group
+
+    with_card = any(stage.on_card.count for stage in report.stages.values())
+    columns = (*_COLUMNS, *(("card p50", "card p99") if with_card else ()), "")
+    tables = [_stage_table(report, each) for each in (columns, columns[:-1], _COLUMNS[:4])]
+    return Group(Fitting(*tables), summary(report))
+
+
+_COLUMNS = ("frames", "p50", "p95", "p99", "wait p50", "wait p95", "wait p99")
+
+
+def _stage_table(report: Report, columns: Sequence[str]) -> RenderableType:
+    """Return a line a stage, with the first so many of all columns."""
     from rich.table import Table
 
     table = Table(title="time per frame (ms)", title_justify="left")
     table.add_column("stage")
-    with_card = any(stage.on_card.count for stage in report.stages.values())
-    columns = ("frames", "p50", "p95", "p99", "wait p50", "wait p95", "wait p99")
-    for column in (*columns, *(("card p50", "card p99") if with_card else ())):
-        table.add_column(column, justify="right")
-    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    with_card = "card p50" in columns
     longest = max((stage.service.p50 or 0.0 for stage in report.stages.values()), default=0.0)
     for name, stage in report.stages.items():
         on_card = (stage.on_card.p50, stage.on_card.p99) if with_card else ()
         times = (*_triple(stage.service), *_triple(stage.wait), *on_card)
         share = (stage.service.p50 or 0.0) / longest if longest else 0.0
-        table.add_row(name, str(stage.frames), *map(ms, times), bar(share))
-    return Group(table, summary(report))
+        cells = [str(stage.frames), *map(ms, times), bar(share)]
+        table.add_row(name, *cells[: len(columns)])
+    return table
 
 
 def summary(report: Report) -> str:

@@ -71,7 +71,7 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
     if as_json:
         print_json(_as_json(status, reports))
     else:
-        print_rows(worker_rows(status))
+        print_rows(worker_rows(status), heading="run")
     errors = [report.error for report in reports.values() if report is not None and report.error]
     for error in errors:
         say(error)

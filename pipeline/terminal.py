@@ -13,12 +13,14 @@ import typer
 from lsd.pipeline.errors import ConfigError, GraphError, LsdError, SinkError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 _PIPE_WIDTH = 120
+_UNBOUND = 10_000  # columns of a terminal that any table fits
+_FOLDED = 24  # columns that a long text needs at the least to be read
 
 
 def say(text: str) -> None:
@@ -85,8 +87,39 @@ def rendered(table: RenderableType, *, to_stderr: bool = False) -> str:
     return text.get().rstrip("\n")
 
 
-def print_rows(rows: Sequence[Mapping[str, str]]) -> None:
-    """Print rows with equal keys: a table on a terminal, tab-separated into a pipe."""
+class Fitting:
+    """The first of several renderings that fits where it is printed; else the last.
+
+    Args:
+        choices: the widest first.
+    """
+
+    def __init__(self, *choices: RenderableType) -> None:
+        self._choices = choices
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        from rich.measure import Measurement
+
+        *wide, last = self._choices
+        unbound = options.update(width=_UNBOUND)
+        for each in wide:
+            if Measurement.get(console, unbound, each).maximum <= options.max_width:
+                yield each
+                return
+        yield last
+
+
+def print_rows(rows: Sequence[Mapping[str, str]], *, heading: str | None = None) -> None:
+    """Print rows with equal keys: a table on a terminal, tab-separated into a pipe.
+
+    A terminal that is too narrow for the table gets a few lines a row.
+
+    Args:
+        rows: what is printed; none prints nothing.
+        heading: a column that a terminal shows once, above, where it says the same in all rows.
+    """
     if not rows:
         return
     columns = list(rows[0])
@@ -94,17 +127,49 @@ def print_rows(rows: Sequence[Mapping[str, str]]) -> None:
         for row in [dict(zip(columns, columns, strict=True)), *rows]:
             typer.echo("\t".join(row[column] for column in columns))
         return
-    from rich import box
     from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if heading is not None and len({row[heading] for row in rows}) == 1:
+        console.print(Text(rows[0][heading], style="bold"))
+        columns.remove(heading)
+    console.print(Fitting(*_tables(rows, columns), _in_lines(rows, columns)))
+
+
+def _tables(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Iterator[RenderableType]:
+    """Yield the rows as a table, and as one whose widest column is folded."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    widths = {
+        column: max(len(cell) for cell in (column, *(row[column] for row in rows)))
+        for column in columns
+    }
+    widest = max(widths, key=lambda column: widths[column])
+    for most in (None, _FOLDED):
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for column in columns:
+            is_folded = column == widest and most is not None
+            table.add_column(column, overflow="fold", max_width=most if is_folded else None)
+        for row in rows:
+            table.add_row(*(Text(row[column], style=_style(row[column])) for column in columns))
+        yield table
+
+
+def _in_lines(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> RenderableType:
+    """Return each row as its first two cells, and the others below, each with its column's name."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    first, rest, parts = columns[:2], columns[2:], []
     for row in rows:
-        table.add_row(*(Text(row[column], style=_style(row[column])) for column in columns))
-    Console().print(table)
+        parts.append(Text("  ").join(Text(row[c], style=_style(row[c]) or "bold") for c in first))
+        told = ", ".join(f"{column} {row[column]}" for column in rest if row[column])
+        parts.append(Padding(Text(told), (0, 0, 0, 2)))
+    return Group(*parts)
 
 
 def _style(cell: str) -> str:

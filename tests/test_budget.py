@@ -243,6 +243,21 @@ def test_trial_that_fails_leaves_one_rung_and_is_told():
     assert "ValueError: no trial" in runner.status().messages[0]
 
 
+@pytest.mark.parametrize(("in_a_row", "rungs"), [(1, 4), (2, 4), (3, 1)])
+def test_a_frame_that_fails_in_the_trial_is_made_again(in_a_row, rungs):
+    class Stumbling(Painter):
+        frames = 0
+
+        def _paint(self, frame, delayed):
+            self.frames += 1
+            if 3 < self.frames <= 3 + in_a_row:
+                raise ValueError("once in a while")
+            return super()._paint(frame, delayed)
+
+    runner, _, _ = painted(3, painter=Stumbling(None))
+    assert len(runner.status().rungs) == rungs
+
+
 def test_what_guards_count_during_the_trial_is_forgotten():
     class Counting(Painter):
         def _paint(self, frame, delayed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,12 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import typer
 from fakes import CollectingSink, FakeCompute, FakeSource, make_runner
+from rich.console import Console
 from typer.testing import CliRunner
 
 from lsd.pipeline import scrape, top_command
 from lsd.pipeline.config import MetricsConfig
 from lsd.pipeline.errors import ConfigError
-from lsd.pipeline.glance import glance_at, glance_line
+from lsd.pipeline.glance import glance_at, glance_line, glance_table
 from lsd.pipeline.metrics_server import MetricsServer
 from lsd.pipeline.scrape import Reading, address_of, read_metrics
 
@@ -135,6 +137,21 @@ def test_table_has_no_line_for_what_the_run_does_not_tell():
     text = "".join(line for line in run_text().splitlines(True) if "link_depth" not in line)
     with canned([text]) as url:
         assert "waiting" not in top(url, "--once").stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (100, ["stage", "now", "p50", "p99", "wait now", "wait p50", "wait p99", "p99 as a bar"]),
+        (80, ["stage", "now", "p50", "p99", "wait now", "wait p50", "wait p99"]),
+        (40, ["stage", "now", "p50", "p99"]),
+    ],
+)
+def test_table_has_as_many_columns_as_can_be_read(width, columns):
+    console = Console(width=width, file=io.StringIO())
+    console.print(glance_table(glance_at(reading(run_text()))))
+    (head,) = (line for line in console.file.getvalue().splitlines() if "stage" in line)
+    assert [name.strip() for name in head.strip("┃").split("┃")] == columns
 
 
 def test_json_is_one_line_of_figures():
