@@ -164,7 +164,8 @@ def _in_lines(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Rend
     from rich.padding import Padding
     from rich.text import Text
 
-    first, rest, parts = columns[:2], columns[2:], []
+    first, rest = columns[:2], columns[2:]
+    parts: list[RenderableType] = []
     for row in rows:
         parts.append(Text("  ").join(Text(row[c], style=_style(row[c]) or "bold") for c in first))
         told = ", ".join(f"{column} {row[column]}" for column in rest if row[column])
