@@ -93,8 +93,9 @@ def status(
       livesd status
       livesd status demo --json | jq .runs[0].workers
 
-    A row a worker: its state, process, pictures a second, latency (p50), restarts, rung, and since
-    when it is in that state. What the states mean: docs/operations.md.
+    A row a worker: its state, process, pictures a second, latency (p50 of the last 250 frames),
+    restarts, rung, and since when it is in that state; below, what is not well: a source or an
+    output that is lost, why a worker is started again. What the states mean: docs/operations.md.
     """
     with reported(debug=debug):
         from lsd.pipeline.run_directory import find_runs

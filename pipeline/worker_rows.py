@@ -22,7 +22,9 @@ def worker_rows(*statuses: Mapping[str, Any]) -> list[dict[str, str]]:
     have_cores = any(worker.get("cores") for _, _, worker in pairs)
     rows = []
     for run, name, worker in pairs:
-        instance = worker.get("instance")
+        instance, status = worker.get("instance"), worker["status"]
+        # Of the last frames, however long ago, where none comes.
+        latency_ms = status.get("latency_recent_p50_ms") if status.get("fps") else None
         rows.append(
             {
                 "run": str(run["name"]),
@@ -31,10 +33,10 @@ def worker_rows(*statuses: Mapping[str, Any]) -> list[dict[str, str]]:
                 "state": worker["state"],
                 "pid": _cell(worker["pid"]),
                 **({"cores": ranges(worker.get("cores") or ()) or "all"} if have_cores else {}),
-                "fps": _cell(worker["status"].get("fps")),
-                "latency ms": _cell(worker["status"].get("latency_p50_ms")),
+                "fps": _cell(status.get("fps")),
+                "latency ms": _cell(latency_ms),
                 "restarts": str(worker["restarts"]),
-                "rung": _cell(worker["status"].get("rung")),
+                "rung": _cell(status.get("rung")),
                 "since": age(worker["since_s"]),
             }
         )
