@@ -178,7 +178,7 @@ def _supervise(name: str, plain: dict[str, Any], log: Path, answer: TextIO) -> i
                 lines.write(f"{called}: frames {json.dumps(report.to_json()['frames'])}")
                 if report.error is not None:
                     lines.write(f"{called}: {report.error}")
-                    code = EXIT_FAILED
+                    code = code or EXIT_FAILED
         lines.write(f"{name}: over, exit code {code}")
     return code
 

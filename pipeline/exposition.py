@@ -103,9 +103,11 @@ def _state(health: Health) -> Iterator[Metric]:
         state.add_metric([name], name == health.state)
     yield state
     yield GaugeMetricFamily("livesd_healthy", "What /healthz says: 1 well", health.is_alive)
-    yield GaugeMetricFamily("livesd_ready", "What /readyz says: 1 after a frame", health.is_ready)
+    yield GaugeMetricFamily("livesd_ready", "What /readyz says: 1 ready", health.is_ready)
     yield GaugeMetricFamily(
-        "livesd_troubles", "Stages without their source or an output, or not well", health.troubles
+        "livesd_troubles",
+        "Stages without their source or an output; of workers, those not well",
+        health.troubles,
     )
 
 

@@ -23,7 +23,7 @@ class Health:
         state: "stalled": frames are on their way, and for `STALL_S` none has come out. A run
             whose source has nothing to give is running.
         reason: one line for whoever is called out of bed.
-        is_ready: frames come out.
+        is_ready: frames have come out, and who shows them is there.
         troubles: how many stages are without their source or an output.
     """
 

@@ -107,7 +107,7 @@ def status(
             try:
                 runs.append({**ask_status(run.status_socket), "name": run.name})
             except LsdError as error:  # it may just have ended
-                if any(other.path == run.path for other in find_runs()):
+                if any(other.path == run.path for other in find_runs(say)):
                     deaf.append(f"{run.name}: {error}; it is there, pid {run.pid}")
         if as_json:
             print_json({"runs": runs})

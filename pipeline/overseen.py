@@ -97,8 +97,8 @@ class Overseen:
             for each in self.instance.workers
             if each.trouble
         )
-        troubles = [*others, *without]
-        reason = "; ".join(troubles) or f"workers running: {len(self.instance.workers)}"
+        reason = "; ".join([*others, *without])
+        reason = reason or f"workers running: {len(self.instance.workers)}"
         has_come_out = self._pages.emitted + self._pages.sent > 0
         # Who shows the pictures must be there to show them.
         is_shown = self.instance.workers[-1].life.state not in _AWAY
@@ -106,12 +106,19 @@ class Overseen:
             _STATES.get(state, "running"),
             reason,
             is_ready=has_come_out and is_shown,
-            troubles=len(troubles),
+            troubles=sum(map(_is_unwell, self.instance.workers)),
         )
 
     def links(self) -> dict[str, LinkStats]:
         """Return none: what waits between processes stands in each one's report."""
         return {}
+
+
+def _is_unwell(worker: Supervised) -> bool:
+    """Return whether somebody should look: not at who is started or ended in order."""
+    is_back = worker.life.state is State.STARTING and worker.life.restarts > 0
+    is_away = worker.life.state in (State.DEGRADED, State.RESTARTING, State.FAILED)
+    return is_back or is_away or bool(worker.trouble)
 
 
 def _told(stages: Sequence[str], restarts: int, account: Account) -> WorkerReport:

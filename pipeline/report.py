@@ -81,13 +81,14 @@ class Report:
     ladder: LadderReport | None = None
 
     def at_end(self) -> Report:
-        """Return it as that of a run that is over: one whose frames were all lost has failed."""
+        """Return it as that of a run that is over: one that lost all its frames has failed."""
         counts = self.counts
-        if self.error is not None or not counts.failed or counts.emitted or counts.sent:
+        came, left = counts.captured + counts.received, counts.emitted + counts.sent
+        if self.error is not None or left or counts.in_flight or not counts.failed:
             return self
         error = (
-            f"nothing came out: {counts.failed} of {counts.captured} frames failed; the messages "
-            "before tell how"
+            f"nothing came out: {counts.failed} of {came} frames failed; the messages before tell "
+            "how"
         )
         return replace(self, error=error)
 

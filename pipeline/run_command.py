@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from lsd.pipeline.allocator import keep_freed_memory
 from lsd.pipeline.config import PipelineConfig
 from lsd.pipeline.cores import take_cores
-from lsd.pipeline.errors import StageError
 from lsd.pipeline.hosts import chosen_host
 from lsd.pipeline.launch import build_runner
 from lsd.pipeline.progress import Progress
@@ -119,8 +118,6 @@ def _report(config: PipelineConfig, runner: Runner, *, as_json: bool, verbosity:
         failed = report.counts.failed + report.counts.in_flight
         if failed:
             say(summary(report))
-    if report.error is not None:
-        raise StageError(report.error)
 
 
 def _print_table(report: Report, *, to_stderr: bool) -> None:

@@ -114,12 +114,15 @@ def find_runs(tell: Callable[[str], None] = lambda text: None) -> list[RunDirect
     if not base.is_dir():
         return []
     _check_safe(base)
-    runs = []
+    runs: list[RunDirectory] = []
+    dead: list[str] = []
     with _exclusively(base):
         for path in sorted(base.iterdir()):
-            pid = _alive(path, tell)
+            pid = _alive(path, dead.append)
             if pid is not None:
                 runs.append(RunDirectory(path, pid))
+    for line in dead:  # a terminal that does not take it keeps nobody else out
+        tell(line)
     return runs
 
 

@@ -72,10 +72,10 @@ def run_deployment(deployment: Deployment, *, as_json: bool = False) -> int:
         print_json(_as_json(status, reports))
     else:
         print_rows(worker_rows(status), heading="run")
-    errors = [report.error for report in reports.values() if report is not None and report.error]
-    for error in errors:
-        say(error)
-    return EXIT_FAILED if errors else code
+    errors = {name: each.error for name, each in reports.items() if each is not None and each.error}
+    for name, error in errors.items():
+        say(f"instance {name}: {error}" if name else error)
+    return code or (EXIT_FAILED if errors else 0)
 
 
 def _as_json(status: dict[str, Any], reports: Mapping[str, Report | None]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_MISSING = 3  # of a worker: an input, output or weights that it needs are not there
 EXIT_INTERRUPTED = 130
 _PIPE_WIDTH = 120
 _UNBOUND = 10_000  # columns of a terminal that any table fits
@@ -134,28 +135,30 @@ def print_rows(rows: Sequence[Mapping[str, str]], *, heading: str | None = None)
     if heading is not None and len({row[heading] for row in rows}) == 1:
         console.print(Text(rows[0][heading], style="bold"))
         columns.remove(heading)
-    console.print(Fitting(*_tables(rows, columns), _in_lines(rows, columns)))
+    console.print(_table(rows, columns, console.width))
 
 
-def _tables(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Iterator[RenderableType]:
-    """Yield the rows as a table, and as one whose widest column is folded."""
+def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str], width: int) -> RenderableType:
+    """Return rows as a table, its widest column folded if need be, or as lines."""
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     widths = {
-        column: max(len(cell) for cell in (column, *(row[column] for row in rows)))
+        column: max(cell_len(cell) for cell in (column, *(row[column] for row in rows)))
         for column in columns
     }
     widest = max(widths, key=lambda column: widths[column])
-    for most in (None, _FOLDED):
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-        for column in columns:
-            is_folded = column == widest and most is not None
-            table.add_column(column, overflow="fold", max_width=most if is_folded else None)
-        for row in rows:
-            table.add_row(*(Text(row[column], style=_style(row[column])) for column in columns))
-        yield table
+    room = width - sum(widths.values()) + widths[widest] - 2 * len(columns)
+    if room < min(widths[widest], _FOLDED):
+        return _in_lines(rows, columns)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", max_width=room if column == widest else None)
+    for row in rows:
+        table.add_row(*(Text(row[column], style=_style(row[column])) for column in columns))
+    return table
 
 
 def _in_lines(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> RenderableType:

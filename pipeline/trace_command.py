@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsd.pipeline.errors import StageError
 from lsd.pipeline.terminal import print_json, rendered, reported, say, tell
 from lsd.pipeline.whole_file import check_writable, write_whole
 
@@ -135,8 +134,6 @@ def _tell(config: PipelineConfig, runner: Runner, output: Path, *, as_json: bool
             print_json({**about, "frames": counts, **profile.to_json()})
         else:
             tell(f"{rendered(profile_table(profile))}\n{summary(report)}")
-    if report.error is not None:
-        raise StageError(report.error)
 
 
 def _content(output: Path, recording: Recording, title: str) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from lsd.pipeline.errors import LsdError
+from lsd.pipeline.errors import LsdError, StageError
 from lsd.pipeline.progress import Progress
 from lsd.pipeline.runner import Runner
 from lsd.pipeline.terminal import EXIT_INTERRUPTED, say
@@ -97,8 +97,8 @@ def see_through(runner: Runner, progress: Progress, report: Callable[[], None]) 
         The exit code, as of `follow`.
 
     Raises:
-        LsdError: the run could not start (nothing is reported), or failed; or the report did.
-            What went wrong first is what is told.
+        LsdError: the run could not start (nothing is reported), or failed, or all of its frames
+            did; or the report did. What went wrong first is what is told.
     """
     signals = Signals(runner)
     failure, code = None, 0
@@ -116,6 +116,9 @@ def see_through(runner: Runner, progress: Progress, report: Callable[[], None]) 
         # A stage never returned: the interpreter's own end might wait for it, or crash under it.
         sys.stdout.flush()
         os._exit(code)
+    if failure is None and code == 0:
+        nothing = runner.report().at_end().error
+        failure = None if nothing is None else StageError(nothing)
     if failure is not None:
         raise failure
     return code

@@ -22,11 +22,18 @@ from typing import TYPE_CHECKING, Any
 
 from lsd.pipeline.control import Control, PeerEvent
 from lsd.pipeline.control_messages import DROPPED, MAX_ENTRY
-from lsd.pipeline.errors import ConfigError, GraphError, LsdError
+from lsd.pipeline.errors import (
+    ConfigError,
+    GraphError,
+    LsdError,
+    SinkError,
+    SourceError,
+    WeightsError,
+)
 from lsd.pipeline.lineage import LINEAGE
 from lsd.pipeline.rate import Rate
 from lsd.pipeline.suggest import did_you_mean
-from lsd.pipeline.terminal import EXIT_FAILED, EXIT_USAGE
+from lsd.pipeline.terminal import EXIT_FAILED, EXIT_MISSING, EXIT_USAGE
 from lsd.pipeline.unattended import Unattended
 from lsd.pipeline.wiring import CHECKPOINT, NEWEST, PAST, RETURNING, RING
 
@@ -94,7 +101,8 @@ def main(
         on_end: is given what ran, at its regular end: a laboratory looks into it.
 
     Returns:
-        The exit code: 0 at the regular end, 2 where no further try can help, 1 otherwise.
+        The exit code: 0 at the regular end, 2 where no further try can help, 3 where what it needs
+        is not there, or no longer, 1 otherwise.
     """
     given = _parsed(argv)
     runner: list[Runner] = []
@@ -139,7 +147,10 @@ def main(
     except LsdError as error:
         control.failed(str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return EXIT_USAGE if isinstance(error, ConfigError | GraphError) else EXIT_FAILED
+        if isinstance(error, ConfigError | GraphError):
+            return EXIT_USAGE
+        is_missing = isinstance(error, SourceError | SinkError | WeightsError)
+        return EXIT_MISSING if is_missing else EXIT_FAILED
     return 0
 
 

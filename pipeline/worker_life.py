@@ -17,6 +17,7 @@ DUMP_NS = 300_000_000  # what a hung worker gets to write its stacks, before it 
 STOP_GRACE_NS = 10_000_000_000  # from the stop message to SIGTERM: files are finished
 TERM_GRACE_NS = 3_000_000_000  # from SIGTERM to SIGKILL
 USAGE = 2  # the exit code that no restart mends: a wrong file or flag
+MISSING = 3  # and one that none does at the start of a run: what the worker needs is not there
 
 
 class State(StrEnum):
@@ -183,7 +184,7 @@ class WorkerLife:
             if self._is_stopping:
                 self._over(State.FAILED, now_ns)
                 return []
-        self._again(now_ns, may_help=how.code != USAGE and not self._is_hopeless)
+        self._again(now_ns, may_help=how.code != USAGE and not self._is_hopeless(how))
         return lost
 
     def stop(self, now_ns: int) -> list[Action]:
@@ -214,15 +215,14 @@ class WorkerLife:
         self._is_forced, self._due_ns = True, None
         return [Action.KILL]
 
-    @property
-    def _is_hopeless(self) -> bool:
-        """Whether it has said, at the start of the run, why it cannot begin.
+    def _is_hopeless(self, how: Exit) -> bool:
+        """Return whether the run cannot begin.
 
         A missing file or a port in use ends a run in one process at once, and so it does here. What
         has been there once, such as a camera, may come back.
         """
-        is_told = self._told_error is not None and not self._was_ready
-        return is_told and self._policy.restart != "always"
+        has_begun = self._was_ready or self._policy.restart == "always"
+        return how.code == MISSING and not has_begun
 
     @property
     def _health_ns(self) -> int:

@@ -8,8 +8,6 @@ from typing import Any
 from lsd.pipeline.cores import ranges
 from lsd.pipeline.worker_life import State
 
-_AWAY = (State.DEGRADED, State.RESTARTING, State.FAILED)
-
 
 def worker_rows(*statuses: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return a row a worker; where one has an instance or cores of its own, all rows tell them.
@@ -48,11 +46,20 @@ def troubles(*statuses: Mapping[str, Any]) -> list[str]:
     lines = []
     for run in statuses:
         for name, worker in run["workers"].items():
-            is_away = worker["state"] in _AWAY
-            why = worker["cause"] if is_away else worker["status"].get("trouble")
+            why = _why(worker)
             if why:
                 lines.append(f"{run['name']}: worker {name}: {why}")
     return lines
+
+
+def _why(worker: Mapping[str, Any]) -> str | None:
+    """Return what is the matter with a worker; None: nothing."""
+    state, death = worker["state"], worker["post_mortem"]
+    is_back = state == State.STARTING and worker["restarts"]
+    if death is not None and (is_back or state in (State.RESTARTING, State.FAILED)):
+        return f"{state}: {death['cause']}"
+    why: str | None = worker.get("cause") or worker["status"].get("trouble")
+    return why
 
 
 def age(seconds: float) -> str:

@@ -14,6 +14,7 @@ from lsd.pipeline.params import StageOptions, restart_field
 from lsd.pipeline.stage import Context
 from lsd.stages.carry import Carry
 from lsd.stages.place import Landing
+from lsd.stages.sinks.claim import Claim
 from lsd.stages.sinks.sink import Pixels, Sink, SinkSettings
 from lsd.stages.sinks.table import check_output, local_path, open_sink
 from lsd.stages.sinks.writer import Reopen, Writer
@@ -62,6 +63,7 @@ class Output:
         self.name = name
         self._landing: Landing | None = None
         self._writers: list[Writer] = []
+        self._claims: list[Claim] = []
         self._away: set[Writer] = set()  # failed, and told
         self._where: list[str] = []
         self._last: Pixels | None = None
@@ -71,7 +73,8 @@ class Output:
         """Prepare every sink; files are not touched before the first picture.
 
         Raises:
-            SinkError: one of them cannot be written, or is the input, or is named twice.
+            SinkError: one of them cannot be written, is the input, is named twice, or is being
+                written by another run.
         """
         self._context = context
         self._landing = Landing(context)
@@ -80,6 +83,9 @@ class Output:
         _refuse_collisions(options.outputs, context)
         settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)
         for text in options.outputs:
+            name = local_path(text)
+            if name is not None:
+                self._claims.append(Claim(Path(name), text))
             sink = open_sink(text, settings)
             reopen = _reopener(text, settings) if context.live else None
             writer = Writer(sink, text, live=context.live, stopping=context.stopping, reopen=reopen)
@@ -153,7 +159,11 @@ class Output:
             if self._landing is not None:
                 self._landing.close()
         finally:
-            self._finish()
+            try:
+                self._finish()
+            finally:
+                for claim in self._claims:
+                    claim.close()
 
     def _finish(self) -> None:
         writers, self._writers = self._writers, []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from lsd.pipeline.errors import ShapeError, SinkError
 from lsd.pipeline.frame import TENSOR
 from lsd.pipeline.stage import Context, SinkStage, StandInStage
 from lsd.stages.output import Output, OutputOptions
+from lsd.stages.sinks.claim import Claim
 from lsd.stages.sinks.sink import SinkSettings
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -388,3 +392,42 @@ def test_same_output_twice_is_refused(tmp_path: Path) -> None:
     ctx = context(outputs=[f"{tmp_path}/a.mp4", f"{tmp_path}/../{tmp_path.name}/a.mp4"])
     with pytest.raises(SinkError, match="is named twice in outputs"):
         Output("output").open(ctx)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is kept off")
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("name", ["a.mp4", "frames/%03d.png"])
+def test_two_runs_do_not_write_to_one_place(tmp_path: Path, name: str, live: bool) -> None:
+    """Before either has a picture, at another spelling, and when the first is in its next part."""
+    text = f"{tmp_path}/{name}"
+    ctx = context(outputs=[text], live=live)
+    first, second = Output("output"), Output("output")
+    first.open(ctx)
+    other = context(outputs=["null://", f"{tmp_path}/../{tmp_path.name}/{name}"], live=live)
+    with pytest.raises(SinkError, match=rf"another run \(pid {os.getpid()}\); end that one, or"):
+        second.open(other)
+    second.close()
+    first.process(tensor_frame(0, ctx))
+    first.close()
+    third = Output("output")
+    third.open(ctx)
+    third.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is kept off")
+def test_who_is_killed_lets_go_of_its_outputs(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from lsd.stages.sinks.claim import Claim; "
+        "claim = Claim(Path(sys.argv[1]), 'a.mp4'); print('taken', flush=True); input()"
+    )
+    path = tmp_path / "a.mp4"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"taken\n"
+    with pytest.raises(SinkError, match=rf"another run \(pid {holder.pid}\)"):
+        Claim(path, "a.mp4")
+    holder.kill()
+    holder.communicate()
+    Claim(path, "a.mp4").close()

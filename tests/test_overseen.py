@@ -94,7 +94,7 @@ def test_it_is_ready_when_a_picture_has_come_out(pages):
 
 
 def test_it_is_not_ready_while_nobody_is_there_to_show_a_picture(pages):
-    for state in (State.STARTING, State.RESTARTING):
+    for state in (State.STARTING, State.RESTARTING, State.FAILED):
         run, _ = overseen(pages, worker("camera"), worker("screen", state))
         assert not run.health().is_ready
     run, _ = overseen(pages, worker("camera", State.RESTARTING), worker("screen"))
@@ -107,6 +107,26 @@ def test_what_stages_are_without_is_told(pages):
     health = run.health()
     assert (health.state, health.is_ready, health.troubles) == ("running", True, 1)
     assert health.reason == f"worker camera: {lost}"
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "count"),
+    [
+        (State.STARTING, 0, 0),
+        (State.STARTING, 1, 1),
+        (State.RESTARTING, 0, 1),
+        (State.DEGRADED, 0, 1),
+        (State.FAILED, 5, 1),
+        (State.ENDING, 0, 0),
+        (State.ENDED, 1, 0),
+        (State.RUNNING, 1, 0),
+    ],
+)
+def test_an_alarm_is_for_who_is_unwell_and_counts_them_once(pages, state, restarts, count):
+    model = worker("model", state, trouble="output is without 1 of 2 outputs" if count else "")
+    model.life.restarts = restarts
+    run, _ = overseen(pages, worker("camera"), model, worker("screen"))
+    assert run.health().troubles == count
 
 
 @pytest.mark.slow

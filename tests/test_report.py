@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from fakes import CollectingSink, FakeCompute, FakeSource, make_runner, run
@@ -175,3 +176,27 @@ def test_summary_of_a_live_run_tells_the_hit_rate_and_the_guards():
     lines = summary(runner.report())
     assert "90.0% on time (budget 40 ms)" in lines
     assert "diffusion: nan 1" in lines
+
+
+@pytest.mark.parametrize(
+    ("counts", "has_failed"),
+    [
+        ({"captured": 8, "failed": 8}, True),
+        ({"captured": 8, "failed": 3, "dropped": {"superseded": 5}}, True),
+        ({"captured": 8, "dropped": {"superseded": 8}}, False),
+        ({"captured": 8, "failed": 7, "emitted": 1}, False),
+        ({"captured": 8, "failed": 7, "in_flight": 1}, False),
+        ({"captured": 8, "failed": 7, "sent": 1}, False),
+        ({"received": 8, "failed": 8}, True),
+        ({}, False),
+    ],
+)
+def test_a_run_without_a_frame_has_failed_if_failures_made_it_so(counts, has_failed):
+    report = report_of(3)
+    nothing = replace(report.counts, captured=0, emitted=0)
+    ended = replace(report, counts=replace(nothing, **counts)).at_end()
+    assert (ended.error is not None) == has_failed
+    if has_failed:
+        assert ended.error.startswith(f"nothing came out: {counts['failed']} of 8 frames failed")
+    else:
+        assert replace(ended, error="the card is lost").at_end().error == "the card is lost"

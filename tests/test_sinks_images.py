@@ -29,7 +29,6 @@ def test_folder_gets_numbered_pictures(tmp_path: Path) -> None:
     sink = opened(f"{tmp_path}/frames/")
     for index in range(3):
         sink.write(pixels(index), index)
-    sink.close()
     names = sorted(path.name for path in (tmp_path / "frames").iterdir())
     assert names == ["000000.png", "000001.png", "000002.png"]
     bgr = cv2.imread(str(tmp_path / "frames" / "000002.png"))
@@ -39,26 +38,7 @@ def test_folder_gets_numbered_pictures(tmp_path: Path) -> None:
 def test_pattern_names_the_pictures(tmp_path: Path) -> None:
     sink = opened(f"{tmp_path}/shot_%03d.png")
     sink.write(pixels(0), 0)
-    sink.close()
     assert [path.name for path in tmp_path.iterdir()] == ["shot_000.png"]
-
-
-def test_two_runs_do_not_write_the_same_pictures(tmp_path: Path) -> None:
-    first, second, beside = (
-        opened(f"{tmp_path}/{name}") for name in ("%03d.png", "%03d.png", "b_%03d.png")
-    )
-    for sink in (first, beside):
-        sink.write(pixels(0), 0)
-    with pytest.raises(SinkError, match="another run is writing it"):
-        second.write(pixels(1), 0)
-    with pytest.raises(SinkError, match="another run is writing it"):
-        opened(f"{tmp_path}/%03d.png")
-    for sink in (first, second, beside):
-        sink.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000.png", "b_000.png"]
-    again = opened(f"{tmp_path}/%03d.png")
-    again.write(pixels(1), 0)
-    again.close()
 
 
 def test_failed_write_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +52,6 @@ def test_failed_write_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         sink.write(pixels(1), 1)
-    sink.close()
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
 

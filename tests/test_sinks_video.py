@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from clips import PERIOD_NS, picture, read_video
 
 from lsd.pipeline.errors import SinkError
 from lsd.pipeline.frame import Size
-from lsd.stages.sinks import files, video
+from lsd.stages.sinks import video
 from lsd.stages.sinks.sink import SinkSettings
 from lsd.stages.sinks.table import open_sink
 
@@ -148,42 +150,67 @@ def test_a_disk_without_room_for_a_picture_is_one_error_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
-    settings, path = SinkSettings(SIZE, 25.0, True), tmp_path / "a.mp4"
-    first, second = (open_sink(str(path), settings) for _ in range(2))
-    for index in range(60):
-        first.write(picture(index % 20), index * PERIOD_NS)
-    before = path.read_bytes()
-    refused = r"a\.mp4: another run is writing it; end that one, or write to another place"
-    with pytest.raises(SinkError, match=refused):
-        second.write(picture(0), 0)
-    second.close()
-    with pytest.raises(SinkError, match=refused):
-        open_sink(str(path), settings)
-    assert path.read_bytes() == before
-    first.close()
-    assert len(read_video(path)) == 60
-    third = open_sink(str(path), settings)
-    third.write(picture(0), 0)
-    third.close()
-    assert len(read_video(path)) == 1
-
-
-def test_a_file_that_was_moved_away_while_it_was_taken_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lacking", [1, 20, 200])
+@pytest.mark.parametrize("live", [True, False])
+def test_only_what_is_not_there_is_lost_where_the_end_does_not_fit(
+    tmp_path: Path, live: bool, lacking: int
 ) -> None:
-    path, lock = tmp_path / "a.mp4", files.lock
-    others = [path]  # whose it was removes it between our opening and our locking it
+    """The trailer alone, or the last fragment too, finds no room."""
+    times = [index * PERIOD_NS for index in range(60)]
+    settings = SinkSettings(SIZE, 25.0, live)
+    sizes = {}
+    for name, room in (("whole.mp4", 10**9), ("cut.mp4", None)):
+        sink = open_sink(str(tmp_path / name), settings)
+        sink._start(FullDisk(tmp_path / name, room or sizes["whole.mp4"] - lacking))
+        for index, pts_ns in enumerate(times):
+            sink.write(picture(index % 20), pts_ns)
+        if room is None:
+            with pytest.raises(OSError, match="No space left"):
+                sink.close()
+        else:
+            sink.close()
+        sizes[name] = (tmp_path / name).stat().st_size
+    trailer = trailer_of(tmp_path / "whole.mp4")
+    left = len(read_video(tmp_path / "cut.mp4"))
+    assert left == 60 if lacking <= trailer else 25 <= left < 60
 
-    def late(file: Any, label: str) -> None:
-        while others:
-            others.pop().unlink()
-        lock(file, label)
 
-    monkeypatch.setattr(files, "lock", late)
-    with files.take(path, "a.mp4") as file:
-        file.write(b"ours")
-    assert path.read_bytes() == b"ours"
+def trailer_of(path: Path) -> int:
+    """Return how many bytes an mp4 has behind its last pictures."""
+    content = path.read_bytes()
+    return int.from_bytes(content[-4:], "big") if content[-12:-8] == b"mfro" else 0
+
+
+def test_a_disk_that_tells_only_at_the_end_that_it_was_full_is_believed(tmp_path: Path) -> None:
+    """As network file systems and quotas do."""
+
+    class Late(FullDisk):
+        def close(self) -> None:
+            was_open = not self.closed
+            super().close()
+            if was_open:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    sink = open_sink(str(tmp_path / "a.mp4"), SinkSettings(SIZE, 25.0, True))
+    sink._start(Late(tmp_path / "a.mp4", 10**9))
+    sink.write(picture(0), 0)
+    with pytest.raises(OSError, match="No space left"):
+        sink.close()
+
+
+def test_a_pipe_may_take_a_film(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    os.mkfifo(path)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+    held = os.open(path, os.O_RDWR)  # so that looking whether it can be written ends no reader
+    sink = open_sink(str(path), SinkSettings(SIZE, 25.0, True))
+    reader.start()
+    sink.write(picture(0), 0)
+    os.close(held)
+    sink.close()
+    reader.join(10)
+    assert got[0][4:8] == b"ftyp"
 
 
 def test_earlier_output_is_kept_until_the_first_picture(tmp_path: Path) -> None:

@@ -50,11 +50,13 @@ def test_rows_that_differ_in_it_keep_their_column(shown):
     assert lines[0].split() == ["run", "worker", "state", "rung", "since"]
 
 
-def test_a_long_text_is_folded_as_long_as_it_can_be_read(shown):
-    lines = shown(48, DETAIL)
+@pytest.mark.parametrize(("width", "count"), [(44, 4), (48, 4), (72, 2), (120, 1)])
+def test_a_long_text_is_folded_as_long_as_it_can_be_read(shown, width, count):
+    lines = shown(width, DETAIL)
     assert lines[0].split() == ["check", "result", "detail"]
     assert " ".join(lines[2:]).split() == ["python", "ok", *DETAIL[0]["detail"].split()]
-    assert all(len(line) <= 48 for line in lines)
+    assert all(len(line) <= width for line in lines)
+    assert len(lines) == 2 + count
 
 
 @pytest.mark.parametrize("width", [20, 35])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lsd.pipeline.worker_life import (
     DUMP_NS,
     LONGEST_DELAY_NS,
+    MISSING,
     STOP_GRACE_NS,
     TERM_GRACE_NS,
     Action,
@@ -69,24 +70,25 @@ def test_a_crash_is_told_to_the_others_and_undone():
 def test_what_cannot_begin_is_not_tried_again_and_what_was_there_once_may_come_back():
     life = started()
     life.failed("nope.mp4: does not exist")
-    assert life.exited(1 * S, Exit(1)) == []
+    assert life.exited(1 * S, Exit(MISSING)) == []
     assert (life.state, life.restarts) == (State.FAILED, 0)
-    assert life.cause == "nope.mp4: does not exist (exit code 1)"
+    assert life.cause == "nope.mp4: does not exist (exit code 3)"
 
     life = started()
+    life.failed("stage 'diffusion' could not start: OSError: Too many open files")
     assert life.exited(1 * S, Exit(1)) == []
-    assert life.state is State.RESTARTING, "it has not said why"
+    assert life.state is State.RESTARTING, "there may be room later"
 
     life = started(restart="always")
     life.failed("/dev/video0: does not exist")
-    life.exited(1 * S, Exit(1))
+    life.exited(1 * S, Exit(MISSING))
     assert life.state is State.RESTARTING
 
     life = running()
     life.exited(1 * S, KILLED)
     assert life.tick(3 * S) == [Action.SPAWN]
     life.failed("/dev/video0: does not exist")
-    life.exited(4 * S, Exit(1))
+    life.exited(4 * S, Exit(MISSING))
     assert life.state is State.RESTARTING
 
 

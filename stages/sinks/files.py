@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 from pathlib import Path
 from typing import IO
@@ -53,55 +51,17 @@ def check_writable(path: Path, label: str) -> None:
     output of the last one.
 
     Raises:
-        SinkError: it cannot be written, or another run writes it.
+        SinkError: it cannot be written.
     """
     make_folder(path.parent, label)
     is_new = not path.exists()
     try:
-        with path.open("ab") as file:
-            lock(file, label)
-            if is_new:
-                path.unlink()
+        with path.open("ab"):
+            pass
+        if is_new:
+            path.unlink()
     except OSError as error:
         raise SinkError(f"{label}: cannot be written ({reason(error)})") from error
-
-
-def take(path: Path, label: str) -> IO[bytes]:
-    """Open `path` to write it anew, unbuffered, as long as no other run does.
-
-    It is emptied only once it is ours: two runs that write one file would ruin it for both.
-
-    Raises:
-        SinkError: another run writes it.
-        OSError: it cannot be opened.
-    """
-    while True:
-        with contextlib.ExitStack() as stack:
-            # open("wb") would empty it at once
-            there = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            file = stack.enter_context(os.fdopen(there, "wb", buffering=0))
-            lock(file, label)
-            if not is_at(path, file):  # whose it was has removed it meanwhile
-                continue
-            file.truncate()
-            stack.pop_all()
-            return file
-
-
-def lock(file: IO[bytes], label: str) -> None:
-    """Keep other runs from writing `file` until it is closed, or this process has ended.
-
-    Raises:
-        SinkError: another run writes it.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SinkError(
-            f"{label}: another run is writing it; end that one, or write to another place"
-        ) from error
-    except OSError:  # a network's file system without locks: nobody can know
-        pass
 
 
 def is_at(path: Path, file: IO[bytes]) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import IO
 
 import cv2
 
 from lsd.pipeline.errors import SinkError
-from lsd.stages.sinks.files import check_writable, take
+from lsd.stages.sinks.files import check_writable
 from lsd.stages.sinks.sink import Pixels, SinkSettings
 from lsd.stages.uri import Uri
 
@@ -29,15 +28,11 @@ class PngSequence:
 
     def __init__(self, pattern: Path, label: str, first: int = 0) -> None:
         self.where = str(pattern)
-        self._pattern, self._label = pattern, label
+        self._pattern = pattern
         self._count = first
-        self._lock: IO[bytes] | None = None
         check_writable(self._path(first), label)
-        check_writable(self._locked, label)
 
     def write(self, pixels: Pixels, pts_ns: int) -> None:
-        if self._lock is None:
-            self._lock = take(self._locked, self._label)
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         path = self._path(self._count)
@@ -51,15 +46,7 @@ class PngSequence:
         self._count += 1
 
     def close(self) -> None:
-        if self._lock is not None:
-            with self._lock:
-                self._locked.unlink(missing_ok=True)
-            self._lock = None
-
-    @property
-    def _locked(self) -> Path:
-        """A file that is there, and locked, while pictures of this name are written."""
-        return self._pattern.with_name(f".{self._pattern.name}.lock")
+        pass
 
     def _path(self, number: int) -> Path:
         return self._pattern.with_name(self._pattern.name % number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -12,7 +13,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from lsd.pipeline.errors import SinkError
-from lsd.stages.sinks.files import check_writable, is_at, take
+from lsd.stages.sinks.files import check_writable, is_at
 from lsd.stages.sinks.sink import Pixels, SinkSettings
 from lsd.stages.uri import Uri
 
@@ -22,6 +23,7 @@ _TICK = Fraction(1, TICKS)
 # The file is cut into pieces that play on their own, one a key frame, each
 # written out when it is complete: a crash or a full disk costs the last second.
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+_BOX = struct.Struct(">I4s")
 _CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1"}
 
 
@@ -63,25 +65,25 @@ class _Disk:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.error: OSError | None = None
-        self._end = self._sound = self._heading = 0  # bytes
+        self._at = 0
+        self.end = self.sound = self.heading = 0  # bytes: written; that play; before any picture
         self.tell = file.tell
 
     def write(self, data: bytes) -> int:
         rest = memoryview(data)
         try:
             while rest and self.error is None:
-                rest = rest[self._file.write(rest) :]
-            self._end = max(self._end, self._file.tell())
+                count = self._file.write(rest)
+                self._at, rest = self._at + count, rest[count:]
         except OSError as error:
             self.error = error
+        self.end = max(self.end, self._at)
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence) if self.error is None else offset
-
-    def begin(self) -> None:
-        """Note that what was written so far holds no pictures."""
-        self._heading = self._end
+        if self.error is None:
+            self._at = self._file.seek(offset, whence)
+        return self._at
 
     def check(self) -> None:
         """Note that what was written so far plays.
@@ -91,12 +93,7 @@ class _Disk:
         """
         if self.error is not None:
             raise self.error
-        self._sound = self._end
-
-    def mend(self) -> bool:
-        """Cut off the piece that a failed write has broken; return whether pictures are left."""
-        self._file.truncate(self._sound)
-        return self._sound > self._heading
+        self.sound = self.end
 
 
 class VideoFile:
@@ -104,7 +101,7 @@ class VideoFile:
 
     def __init__(self, path: Path, label: str, settings: SinkSettings) -> None:
         self.where = str(path)
-        self._path, self._label, self._settings = path, label, settings
+        self._path, self._settings = path, settings
         self._encoder = _encoder(settings.codec, label)
         self._reformatter = VideoReformatter()
         self._file: IO[bytes] | None = None
@@ -119,7 +116,7 @@ class VideoFile:
 
     def write(self, pixels: Pixels, pts_ns: int) -> None:
         if self._container is None:
-            self._start(take(self._path, self._label))
+            self._start(self._path.open("wb", buffering=0))
             self._first_ns = pts_ns
         elif self._settings.live and self._count % self._per_second == 0:
             self._check_there()
@@ -138,7 +135,7 @@ class VideoFile:
             threads=1,
         )
         frame.pts, frame.time_base, frame.duration = ticks, _TICK, self._step
-        self._mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame), self._container)
 
     def close(self) -> None:
         container, file = self._container, self._file
@@ -146,17 +143,28 @@ class VideoFile:
             return
         self._container = None
         try:
-            container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None), container)
             container.close()
             self._disk.check()
+            file.close()
         finally:
             # After a failed write these fail again; the first error is the one to tell.
             with contextlib.suppress(OSError, ValueError):
                 container.close()
-            with contextlib.suppress(OSError), file:
-                is_broken = self._disk.error is not None
-                if is_broken and not self._disk.mend() and is_at(self._path, file):
-                    self._path.unlink()
+            with contextlib.suppress(OSError):
+                if self._disk.error is not None:
+                    self._mend(file)
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _mend(self, file: IO[bytes]) -> None:
+        """Leave what plays of a file that a failed write has cut off; remove it if nothing does."""
+        end = self._disk.sound
+        if FORMATS[self._path.suffix.lower()] == "mp4":
+            end = _end_of_fragments(self._path, end)
+        file.truncate(end)
+        if end <= self._disk.heading and is_at(self._path, file):
+            self._path.resolve().unlink()
 
     def _start(self, file: IO[bytes]) -> None:
         """Open the container on `file`.
@@ -185,7 +193,7 @@ class VideoFile:
         context.color_range = 1  # 16 to 235
         context.thread_count = 1 if settings.live else 0  # live, the other core is the network's
         self._container.start_encoding()
-        self._disk.begin()
+        self._disk.heading = self._disk.end
 
     def _check_there(self) -> None:
         """Refuse to write to a file that has no name any more: the kernel would let us.
@@ -197,9 +205,31 @@ class VideoFile:
         if not is_at(self._path, self._file):
             raise SinkError("the file was removed or moved away")
 
-    def _mux(self, packets: list[Any]) -> None:
-        self._container.mux(packets)
+    def _mux(self, packets: list[Any], container: Any) -> None:
+        container.mux(packets)
         self._disk.check()
+
+
+def _end_of_fragments(path: Path, begin: int) -> int:
+    """Return where the last whole fragment of an mp4 ends.
+
+    A file is boxes, each with its size and kind in front (ISO/IEC 14496-12); a fragment is a
+    `moof` that says what the `mdat` behind it holds.
+
+    Args:
+        path: the file.
+        begin: where a box begins.
+    """
+    with path.open("rb") as file:
+        size, at, whole = os.fstat(file.fileno()).st_size, begin, begin
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = _BOX.unpack(file.read(_BOX.size))
+            at += length
+            if length < _BOX.size or at > size:
+                break
+            whole = at if kind == b"mdat" else whole
+    return whole
 
 
 def open_sink(uri: Uri, settings: SinkSettings) -> VideoFile:
