@@ -27,7 +27,7 @@ from lsd.pipeline.config import load_config
 from lsd.pipeline.devices import cores
 from lsd.pipeline.overrides import SetPath
 from lsd.stages.models import weights
-from training.export import export_unet
+from training.export import export_unet, trained
 
 CACHE = Path(".cache/ablation")
 NO_BLEND = "stages.blend.amount=0"
@@ -84,7 +84,7 @@ def train(network: str, samples: int) -> Path:
     if not done.exists():
         command = ["--histories", network, "--samples", str(samples), "--folder", str(folder)]
         subprocess.run([sys.executable, "-m", "training.train", *command], check=True)
-        export_unet(folder / "state.pt", folder)
+        export_unet(*trained(folder / "state.pt"), folder)
         done.touch()
     for path in weights.folder().glob("blend.*"):
         shutil.copy(path, folder)

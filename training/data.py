@@ -130,16 +130,18 @@ class Sources:
         stills: photographs and dead leaves, uint8 [H, W, 3].
         fields: prototypes of texture fields, of one size.
         palettes: float32 [N, COLOURS, 3] in [-1, 1], of pictures and of seeds.
+        shares: float64 [STYLES], how often a style is drawn.
     """
 
     film: Array
     stills: tuple[list[Array], list[Array]]
     fields: list[TextureField]
     palettes: Array
+    shares: Array
 
     @classmethod
-    def open(cls, rng: np.random.Generator, size: int) -> Self:
-        """Open the cache that `prepare` has filled."""
+    def open(cls, rng: np.random.Generator, size: int, only: str | None = None) -> Self:
+        """Open the cache that `prepare` has filled; with `only`, for streams of that style."""
         film = np.load(CACHE / "bbb.npy", mmap_mode="r")
         photos = [load_photo(name) for name in PHOTOS]
         leaves = [dead_leaves(rng, 640) for _ in range(_LEAVES)]
@@ -147,7 +149,8 @@ class Sources:
         frames = [film[rng.integers(300, 14000)] for _ in range(_PALETTES // 2 - len(photos))]
         palettes = [palette_of(p) for p in (*photos, *frames)]
         palettes += [seeded_palette(int(rng.integers(2**31))) for _ in range(_PALETTES // 2)]
-        return cls(film, (photos, leaves), fields, np.stack(palettes) * 2.0 - 1.0)
+        shares = _SHARE / _SHARE.sum() if only is None else np.eye(STYLES)[INDEX[only]]
+        return cls(film, (photos, leaves), fields, np.stack(palettes) * 2.0 - 1.0, shares)
 
 
 class Stream:
@@ -208,7 +211,7 @@ class Stream:
         rng = self._rng
         style = np.zeros(STYLES + 3 * COLOURS, np.float32)
         kind = rng.random()
-        first, second = rng.choice(STYLES, 2, p=_SHARE / _SHARE.sum())
+        first, second = rng.choice(STYLES, 2, p=self._sources.shares)
         if kind < 0.88:
             style[first] = 1.0
         elif kind < 0.95:

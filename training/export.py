@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,8 +34,9 @@ from lsd.kernels import ops
 from lsd.stages.models import weights
 from lsd.stages.models.blendnet import BlendNet
 from lsd.stages.models.sampler import SIGMA_MAX, noise_levels
+from lsd.stages.models.styles import INDEX
 from lsd.stages.models.unet import StyleUNet, UNetConfig
-from training import data, train
+from training import data, train, tune
 from training.history import RUNTIME_LEVEL
 
 FOLDER = Path("stages/weights")
@@ -156,18 +157,32 @@ def quantise(folder: Path, name: str) -> None:
     _stamp(target, name)
 
 
-def _unet(state: dict[str, Any]) -> StyleUNet:
-    net = StyleUNet(UNetConfig(styles=data.STYLES))
-    net.load_state_dict(state["ema"])
-    return net.eval()
-
-
-def export_unet(checkpoint: Path, folder: Path = FOLDER) -> None:
-    """Export the moving average of a training's checkpoint, all three files, to a folder."""
+def trained(checkpoint: Path) -> tuple[StyleUNet, dict[str, str]]:
+    """Return the moving average of a training's checkpoint, and what is to be noted of it."""
     state = train.read_state(checkpoint)
     notes = {key: str(state[key]) for key in ("steps", "samples")}
     notes["minutes"] = f"{state['spent_s'] / 60:.0f}"
-    net = _unet(state)
+    net = StyleUNet(UNetConfig(styles=data.STYLES))
+    net.load_state_dict(state["ema"])
+    return net.eval(), notes
+
+
+def tuned(styles: Sequence[str], folder: Path) -> tuple[StyleUNet, dict[str, str]]:
+    """Return the network that ships with new columns of some styles (`training.tune`), likewise."""
+    net = weights.load_module("unet")
+    assert isinstance(net, StyleUNet)
+    first = net.embed[0]
+    assert isinstance(first, nn.Linear)
+    notes = {key: weights.check("unet")[key] for key in ("steps", "samples", "minutes")}
+    for style in styles:
+        found = torch.load(tune.path_of(folder, style))
+        first.weight[:, INDEX[style]] = found["column"]
+        notes[f"tuned {style}"] = f"{found['samples']} samples"
+    return net, notes
+
+
+def export_unet(net: StyleUNet, notes: dict[str, str], folder: Path = FOLDER) -> None:
+    """Write the network's three files to a folder."""
     save_weights(folder, "unet", net, notes)
     pixels = torch.zeros((1, 256, 256, 3), dtype=torch.uint8)
     past = torch.zeros((1, 256, 256, 4), dtype=torch.uint8)
@@ -187,13 +202,18 @@ def export_blend(net: BlendNet, folder: Path = FOLDER) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", choices=["unet", "fresh-blend"], nargs="?", default="unet")
+    networks = ("unet", "tuned", "fresh-blend")
+    parser.add_argument("network", choices=networks, nargs="?", default="unet")
     parser.add_argument("--checkpoint", type=Path, default=train.STATE)
+    parser.add_argument("--styles", default="", help="of tuned: aquarelle,ember, as training.tune")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.network == "unet":
-        export_unet(arguments.checkpoint, arguments.folder)
+        export_unet(*trained(arguments.checkpoint), arguments.folder)
+    elif arguments.network == "tuned":
+        styles = arguments.styles.split(",")
+        export_unet(*tuned(styles, arguments.checkpoint.parent), arguments.folder)
     else:  # the untrained blend (a constant weight), to start a training from
         export_blend(BlendNet(), arguments.folder)
 

@@ -58,18 +58,20 @@ class Streams:
 
     Attributes:
         histories: one of HISTORIES, what the network is shown as its past.
+        only: the one style to be seen; None: all.
     """
 
     rng: np.random.Generator
     size: int
     count: int
     histories: str = "full"
+    only: str | None = None
     streams: list[data.Stream] = field(init=False)
     own: list[Array | None] = field(init=False)
     past: list[data.Sample | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        sources = data.Sources.open(self.rng, self.size)
+        sources = data.Sources.open(self.rng, self.size, self.only)
         self.streams = [data.Stream(self.rng, self.size, sources) for _ in range(self.count)]
         self.own = [None] * self.count
         self.past = [None] * self.count

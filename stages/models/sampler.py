@@ -1,4 +1,4 @@
-"""Few-step sampling: noise levels, the deterministic Euler sampler.
+"""Few-step sampling: noise levels, and the sampler that noises each estimate with one field.
 
 Pure functions over a denoiser; the network, the engine and the noise are the
 caller's.
@@ -43,7 +43,7 @@ def _always() -> bool:
 def sample(
     denoise: Denoise, field: Tensor, steps: int, may_go_on: Callable[[], bool] = _always
 ) -> Tensor:
-    """Turn the texture field into a picture by the probability-flow ODE.
+    """Turn the texture field into a picture: estimate it, noise the estimate less, and again.
 
     Args:
         denoise: D(x, estimate, sigma) -> the clean picture, in [-1, 1].
@@ -54,14 +54,19 @@ def sample(
     Returns:
         float32 [1, 3, H, W] in [-1, 1].
 
-    Source: Karras et al. 2022 (EDM), algorithm 1, deterministic, Euler; every
-    step is told the last one's estimate (Chen et al. 2022, self-conditioning).
+    Each step sees ``x_i = (1 - s_i / s_0) D_(i-1) + s_i field``: what training shows it. That is
+    multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, algorithm 1) with
+    the stream's field for its fresh noise, and every step told the last one's estimate (Chen et
+    al. 2022, self-conditioning). For one and two steps it is the Euler step of the
+    probability-flow ODE too; further on, the ODE leaves in x what earlier estimates had
+    otherwise, over an ever smaller sigma (docs/decisions/0004).
     """
     levels = noise_levels(steps)
-    x, estimate = ops.scaled(field, levels[0]), None
+    noisy = x = ops.scaled(field, levels[0])
+    estimate = None
     for sigma, following in zip(levels, (*levels[1:], 0.0), strict=True):
         estimate = denoise(x, estimate, sigma)
         if following and not may_go_on():
-            return ops.denoise_step(x, estimate, sigma, 0.0)
-        x = ops.denoise_step(x, estimate, sigma, following)
+            return ops.denoise_step(noisy, estimate, levels[0], 0.0)
+        x = ops.denoise_step(noisy, estimate, levels[0], following)
     return x
