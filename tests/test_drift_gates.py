@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from lsd.lab.drift import rules
 from lsd.lab.drift.finding import Finding
 from lsd.lab.drift.gates import judge, judge_recorded
-from lsd.lab.drift.inputs import Motion
+from lsd.lab.drift.inputs import LAP, Motion
 from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.trends import EARLY, mean
 from lsd.stages.models.texture import PERIOD
@@ -114,6 +114,43 @@ def test_healthy_stream_trips_no_gate() -> None:
 def test_fault_trips_its_gate(fault: str) -> None:
     make, name = FAULTS[fault]
     assert name in failed(judge([run(make)]))
+
+
+def uneven_loop(n: int, s: Array, before: Array, motion: Motion) -> Array:
+    """Draw some places of each lap less exactly than others, and every lap alike, to the bit."""
+    place = n % LAP
+    return cv2.GaussianBlur(s, (0, 0), 0.3 + 0.25 * (place // 100 % 2)) + noise(place)
+
+
+def softer_loop(n: int, s: Array, before: Array, motion: Motion) -> Array:
+    return cv2.GaussianBlur(uneven_loop(n, s, before, motion), (0, 0), 0.3 + 0.3 * n / 1_000)
+
+
+def rougher_loop(n: int, s: Array, before: Array, motion: Motion) -> Array:
+    return uneven_loop(n, s, before, motion) + noise(n, 0.04 * n / 1_000)
+
+
+def paler_loop(n: int, s: Array, before: Array, motion: Motion) -> Array:
+    return wash_out(2 * n, uneven_loop(n, s, before, motion), before, motion)
+
+
+def test_a_short_loop_that_repeats_to_the_bit_has_no_change_of_detail_wherever_it_ends() -> None:
+    for frames in (1_000, 1_100, 1_150, 2_000):
+        verdict = judge([stream(uneven_loop, frames)])
+        assert not failed(verdict) & {"detail", "start-end contrast"}
+        assert gate(verdict, "detail").value == pytest.approx(1.0, abs=0.01)
+        assert gate(verdict, "start-end contrast").value < 0.01
+    assert "in the last tenth" in gate(verdict, "detail").note
+    others = float(gate(judge([stream(uneven_loop, 1_000)]), "detail").note.split()[-5])
+    assert not 0.9 <= others <= 1.1, "at other places it would have failed"
+
+
+@pytest.mark.parametrize("frames", [1_000, 1_100, 2_000])
+@pytest.mark.parametrize("make", [softer_loop, rougher_loop, paler_loop])
+def test_a_short_loop_that_changes_with_time_is_caught_beside_what_its_places_do(
+    make: Maker, frames: int
+) -> None:
+    assert failed(judge([stream(make, frames)])) & {"detail", "start-end contrast"}
 
 
 def test_flicker_trips_the_gate_of_the_static_input_too() -> None:
@@ -333,7 +370,7 @@ def test_share_of_high_frequencies_counts_from_the_third_lap_on() -> None:
 @pytest.mark.parametrize(("change", "passed"), [(0.88, False), (0.95, True), (1.12, False)])
 def test_detail_may_change_by_a_tenth(change: float, passed: bool) -> None:
     record = run(healthy)
-    late = np.where(np.arange(FRAMES) >= 1_800, change, 1.0)
+    late = np.where(np.arange(FRAMES) >= FRAMES - LAP, change, 1.0)
     found = gate(judge([changed(record, detail_y=late * record.series["detail_s"])]), "detail")
     assert found.value == pytest.approx(change)
     assert found.passed is passed

@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from lsd.lab.drift.shocks import SHOCKS
-from lsd.stages.models.weights import FORMAT
-from training import ablation, data, precision
+from lsd.stages.models import weights
+from lsd.stages.models.palette import COLOURS
+from lsd.stages.models.styles import INDEX
+from lsd.stages.models.unet import StyleUNet
+from lsd.stages.models.weights import FORMAT, load_module
+from training import ablation, data, export, precision, train, tune
 from training.train import LATER_LINES, Trainer, detail_of, later_loss_of, loss_of, read_state
 
 
@@ -97,3 +101,70 @@ def test_networks_train_in_bfloat16_only_where_the_processor_has_it(
     monkeypatch.setattr(precision, "_NATIVE", native)
     with precision.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == kind
+
+
+def batch_of(style: str, *, like: torch.Tensor | None = None) -> train.Batch:
+    """Return a batch of two noisy pictures that are to become darker, or `like`."""
+    draw = torch.Generator().manual_seed(1)
+    frame = torch.randint(0, 256, (2, 32, 32, 3), generator=draw, dtype=torch.uint8)
+    shares = torch.zeros((2, data.STYLES + 3 * COLOURS))
+    shares[:, INDEX[style]] = 1.0
+    return train.Batch(
+        frame=frame,
+        history=torch.zeros((2, 32, 32, 4), dtype=torch.uint8),
+        noise=torch.randn((2, 3, 32, 32), generator=draw),
+        style=shares,
+        level=torch.full((2,), -1.0),
+        target=torch.full((2, 3, 32, 32), -0.5) if like is None else like,
+    )
+
+
+def shipped() -> StyleUNet:
+    module = load_module("unet")
+    assert isinstance(module, StyleUNet)
+    return module
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tuning_changes_one_column_and_no_other_number_of_the_network(steps: int) -> None:
+    before, net = shipped(), shipped()
+    tuner = tune.Tuner("ember", net)
+    batch, place = batch_of("ember"), INDEX["ember"]
+    losses = [tuner.step(batch, steps, progress=0.0)[1][0] for _ in range(8)]
+    assert losses[-1] < 0.98 * losses[0]
+    for (name, old), new in zip(
+        before.state_dict().items(), net.state_dict().values(), strict=True
+    ):
+        if name == "embed.0.weight":
+            changed = (old != new).any(dim=0).nonzero().flatten().tolist()
+            assert changed == [place]
+            assert torch.equal(tuner.column, new[:, place])
+        else:
+            assert torch.equal(old, new), name
+    ink = batch_of("ink")
+    pictures = [ink.denoise(each.eval(), ink.noise * 10, None, 10.0) for each in (before, net)]
+    assert torch.equal(*pictures), "another style's pictures are the same to the bit"
+
+
+def test_tuning_ends_where_the_rate_has_fallen_to_nothing() -> None:
+    tuner = tune.Tuner("ember", shipped())
+    before = tuner.column
+    tuner.step(batch_of("ember"), 1, progress=1.0)
+    assert torch.equal(tuner.column, before)
+
+
+def test_length_of_gradients_is_that_of_each_picture() -> None:
+    ramp = torch.linspace(0, 1, 11).expand(1, 1, 11, 11)
+    pictures = torch.cat([ramp, 2 * ramp, torch.zeros_like(ramp)])
+    assert tune.lengths(pictures).tolist() == pytest.approx([0.1, 0.2, 0.0])
+
+
+def test_tuned_columns_go_into_the_network_that_ships_and_are_noted(tmp_path: Path) -> None:
+    column = torch.arange(64.0)
+    torch.save({"column": column, "samples": 12}, tune.path_of(tmp_path, "ember"))
+    net, notes = export.tuned(["ember"], tmp_path)
+    first = net.embed[0]
+    assert isinstance(first, torch.nn.Linear)
+    assert torch.equal(first.weight[:, INDEX["ember"]], column)
+    assert notes["tuned ember"] == "12 samples"
+    assert notes["steps"] == weights.check("unet")["steps"]

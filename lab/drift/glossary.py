@@ -79,7 +79,8 @@ _ENTRIES = (
         "saturation and mean lightness, from frame 26 on. It sees slow changes of any kind and "
         "does not say which. On a pan, R is over the R of the same place seen early, by a stream "
         "begun anew 26 to 75 frames before, once in each period of 250 frames: a network draws "
-        "some places less exactly than others, and what is left between equal places is age.",
+        "some places less exactly than others, and what is left between equal places is age. Of a "
+        "loop whose tenth is no whole lap, the chunks are whole laps.",
     ),
     Entry(
         ("detail",),

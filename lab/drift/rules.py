@@ -8,6 +8,7 @@ it should have been there. The limits are those of the protocol, and never wider
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -89,23 +90,33 @@ def contrast(record: Record) -> Iterator[Finding]:
     """The video drifting error: the worst of four ratios to the teacher.
 
     From the early window on, as all that compares late with early: before, a style that lives
-    on its own past has none. On a pan each ratio is that to the same place's seen early: how
-    exactly a network draws differs from place to place, and that is no drift.
+    on its own past has none. How exactly a network draws differs from place to place, and that
+    is no drift: on a pan each ratio is that to the same place's seen early, and where a tenth of
+    a loop is no whole lap, whole laps are compared.
     """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
     if not _is_comparable(record):
         return
-    ratios = _beside_early if _is_pan(record) else _beside_teacher
+    laps = _laps_compared(record)
+    if _is_pan(record):
+        ratios = _beside_early
+    else:
+        ratios = partial(_by_lap, laps=laps) if laps else _beside_teacher
     found = {name: trends.contrast(ratios(record.series, name)) for name in RATIOS}
     note = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    note += f"; of {laps} laps" if laps else ""
     # max() of Python would drop a NaN that is not the first
     worst = float(np.max(list(found.values())))
     yield Finding("start-end contrast", worst, high=0.05, note=note)
 
 
 def detail(record: Record) -> Iterator[Finding]:
-    """Laplacian energy relative to the teacher's, late over early."""
+    """Laplacian energy relative to the teacher's, late over early.
+
+    The last tenth of a short loop shows other places than the early window; there its last lap is
+    held against the first behind frame 25.
+    """
     if "detail_s" not in record.series or record.run.frames < _SHORTEST:
         return
     of, to = record.series["detail_y"], record.series["detail_s"]
@@ -115,7 +126,12 @@ def detail(record: Record) -> Iterator[Finding]:
 
     with np.errstate(divide="ignore", invalid="ignore"):
         value = change(trends.EARLY, trends.late(record.run.frames))
-        yield Finding("detail", value, low=0.9, high=1.1, note=_alike(record, change))
+        note = _alike(record, change)
+        if _laps_compared(record):
+            note = f"of a lap; {note}; {value:.3g} in the last tenth"
+            start, end = trends.EARLY.start, record.run.frames
+            value = change(slice(start, start + LAP), slice(end - LAP, end))
+        yield Finding("detail", value, low=0.9, high=1.1, note=note)
 
 
 def high(record: Record) -> Iterator[Finding]:
@@ -226,6 +242,22 @@ def _alike(record: Record, change: Callable[[slice, slice], float]) -> str:
         return ""
     late = slice(early.start + laps * LAP, early.stop + laps * LAP)
     return f"{change(early, late):.3g} at the same places of the lap"
+
+
+def _laps_compared(record: Record) -> int:
+    """Return of how many laps start and end are compared; 0: of tenths, which are a lap or more.
+
+    Of a loop that is too short for two whole laps, tenths are compared too.
+    """
+    laps = (record.run.frames - trends.EARLY.start) // LAP
+    is_short = record.run.input == "loop" and record.run.frames // 10 < LAP
+    return laps if is_short and laps > 1 else 0
+
+
+def _by_lap(series: Series, name: str, laps: int) -> Array:
+    """Return a figure's ratio to the teacher's in each of the first laps of what is settled."""
+    whole = slice(trends.EARLY.start, trends.EARLY.start + laps * LAP)
+    return trends.ratios(series[f"{name}_y"][whole], series[f"{name}_s"][whole], laps)
 
 
 def _beside_teacher(series: Series, name: str) -> Array:
