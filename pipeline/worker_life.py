@@ -222,7 +222,7 @@ class WorkerLife:
         has been there once, such as a camera, may come back.
         """
         has_begun = self._was_ready or self._policy.restart == "always"
-        return how.code == MISSING and not has_begun
+        return how.code == MISSING and self._told_error is not None and not has_begun
 
     @property
     def _health_ns(self) -> int:

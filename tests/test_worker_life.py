@@ -79,6 +79,10 @@ def test_what_cannot_begin_is_not_tried_again_and_what_was_there_once_may_come_b
     assert life.exited(1 * S, Exit(1)) == []
     assert life.state is State.RESTARTING, "there may be room later"
 
+    life = started()
+    assert life.exited(1 * S, Exit(MISSING)) == []
+    assert life.state is State.RESTARTING, "it has not said so"
+
     life = started(restart="always")
     life.failed("/dev/video0: does not exist")
     life.exited(1 * S, Exit(MISSING))
