@@ -75,15 +75,15 @@ def test_live_the_stream_goes_on_whatever_becomes_of_cable_worker_and_host(two, 
 
 def test_a_film_arrives_whole_over_a_cable_that_is_cut(two, tmp_path):
     write, desk, rack = two
-    source = "test://moving?frames=400"
+    source = "test://moving?frames=800"  # that it has not ended when the cable is cut
     write(live="false", input=source, output="whole/%05d.png")
     with closing(Run(rack, tmp_path)) as there, closing(Run(desk, tmp_path)) as here:
         await_that(lambda: len(list(tmp_path.glob("whole/*.png"))) > 10, "some pictures")
         cut(rack, here)
         ours, theirs = here.report(), there.report()
     assert (ours["code"], theirs["code"]) == (0, 0)
-    assert (ours["frames"]["captured"], ours["frames"]["emitted"]) == (400, 400)
-    assert theirs["frames"]["received"] == theirs["frames"]["sent"] == 400
+    assert (ours["frames"]["captured"], ours["frames"]["emitted"]) == (800, 800)
+    assert theirs["frames"]["received"] == theirs["frames"]["sent"] == 800
     alone = (tmp_path / "trial.yaml").read_text().partition("hosts:")[0].replace("whole/", "one/")
     (tmp_path / "one.yaml").write_text(alone)
     subprocess.run([str(LIVESD), "run", "one.yaml", "-q"], cwd=tmp_path, check=True)
