@@ -105,6 +105,9 @@ def denoise_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -
     Returns:
         float32 [B, 3, H, W] at noise level `sigma_next`.
 
+    The sampler calls it from the first level each time, `x` the field alone: a mix then, of the
+    estimate and the field (stages/models/sampler.py).
+
     Source: Karras et al. 2022 (EDM), algorithm 1 with gamma = 0, Euler only.
     """
     if sigma_next == 0.0:

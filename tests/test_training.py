@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,3 +170,27 @@ def test_tuned_columns_go_into_the_network_that_ships_and_are_noted(tmp_path: Pa
     assert torch.equal(first.weight[:, INDEX["ember"]], column)
     assert notes["tuned ember"] == "12 samples"
     assert notes["steps"] == weights.check("unet")["steps"]
+
+
+def test_a_tuned_styles_int8_form_keeps_every_scale_of_the_others(tmp_path: Path) -> None:
+    net, place = shipped(), INDEX["ember"]
+    first = net.embed[0]
+    assert isinstance(first, torch.nn.Linear)
+    first.weight[:, place] += 1.0
+    shutil.copy(export.FOLDER / "unet.safetensors", tmp_path)
+    export.tune_int8(net, tmp_path)
+    before, after = (
+        {each.name: onnx.numpy_helper.to_array(each) for each in found.graph.initializer}
+        for found in map(onnx.load, (export.FOLDER / "unet-int8.onnx", tmp_path / "unet-int8.onnx"))
+    )
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"embed.0.weight"}
+    moved = (before["embed.0.weight"] != after["embed.0.weight"]).any(axis=0)
+    assert moved.nonzero()[0].tolist() == [place]
+
+
+def test_what_was_tuned_before_stays_noted(tmp_path: Path) -> None:
+    torch.save({"column": torch.zeros(64), "samples": 3}, tune.path_of(tmp_path, "ink"))
+    _, notes = export.tuned(["ink"], tmp_path)
+    assert notes["tuned ink"] == "3 samples"
+    assert {"tuned aquarelle", "tuned ember"} <= notes.keys()

@@ -45,6 +45,7 @@ INPUTS = {
     "blend": ("luma", "past_luma", "current", "previous"),
 }
 CALIBRATION_SAMPLES = 48
+_NOTES = ("steps", "samples", "minutes")  # that a training leaves
 
 
 def save_weights(folder: Path, name: str, module: nn.Module, notes: dict[str, str]) -> None:
@@ -173,7 +174,8 @@ def tuned(styles: Sequence[str], folder: Path) -> tuple[StyleUNet, dict[str, str
     assert isinstance(net, StyleUNet)
     first = net.embed[0]
     assert isinstance(first, nn.Linear)
-    notes = {key: weights.check("unet")[key] for key in ("steps", "samples", "minutes")}
+    known = weights.check("unet")
+    notes = {k: v for k, v in known.items() if k in _NOTES or k.startswith("tuned ")}
     for style in styles:
         found = torch.load(tune.path_of(folder, style))
         first.weight[:, INDEX[style]] = found["column"]
@@ -181,8 +183,26 @@ def tuned(styles: Sequence[str], folder: Path) -> tuple[StyleUNet, dict[str, str
     return net, notes
 
 
-def export_unet(net: StyleUNet, notes: dict[str, str], folder: Path = FOLDER) -> None:
-    """Write the network's three files to a folder."""
+def tune_int8(net: StyleUNet, folder: Path, source: Path = FOLDER) -> None:
+    """Write `unet-int8.onnx` with the embedding of `net`, all else as in the one at `source`.
+
+    Calibrated anew, its scales would be others for every style.
+    """
+    model = onnx.load(source / "unet-int8.onnx")
+    first = net.embed[0]
+    assert isinstance(first, nn.Linear)
+    columns = first.weight.detach().numpy()
+    (held,) = (each for each in model.graph.initializer if each.name == "embed.0.weight")
+    assert tuple(held.dims) == columns.shape
+    held.CopyFrom(onnx.numpy_helper.from_array(columns, held.name))
+    onnx.save(model, folder / "unet-int8.onnx")
+    _stamp(folder / "unet-int8.onnx", "unet")
+
+
+def export_unet(
+    net: StyleUNet, notes: dict[str, str], folder: Path = FOLDER, *, is_tuned: bool = False
+) -> None:
+    """Write the network's three files to a folder; of a tuned one, the scales of int8 stay."""
     save_weights(folder, "unet", net, notes)
     pixels = torch.zeros((1, 256, 256, 3), dtype=torch.uint8)
     past = torch.zeros((1, 256, 256, 4), dtype=torch.uint8)
@@ -190,7 +210,10 @@ def export_unet(net: StyleUNet, notes: dict[str, str], folder: Path = FOLDER) ->
     x = torch.zeros((1, 3, 256, 256))
     levels = torch.tensor([SIGMA_MAX]), torch.tensor([RUNTIME_LEVEL])
     export(folder, "unet", net, (pixels, past, x, x, style, *levels))
-    quantise(folder, "unet")
+    if is_tuned:
+        tune_int8(net, folder)
+    else:
+        quantise(folder, "unet")
 
 
 def export_blend(net: BlendNet, folder: Path = FOLDER) -> None:
@@ -212,8 +235,11 @@ def main() -> None:
     if arguments.network == "unet":
         export_unet(*trained(arguments.checkpoint), arguments.folder)
     elif arguments.network == "tuned":
-        styles = arguments.styles.split(",")
-        export_unet(*tuned(styles, arguments.checkpoint.parent), arguments.folder)
+        styles = [style for style in arguments.styles.split(",") if style]
+        if not styles:
+            parser.error("tuned: name the styles, as in --styles aquarelle,ember")
+        net, notes = tuned(styles, arguments.checkpoint.parent)
+        export_unet(net, notes, arguments.folder, is_tuned=True)
     else:  # the untrained blend (a constant weight), to start a training from
         export_blend(BlendNet(), arguments.folder)
 

@@ -80,12 +80,13 @@ _ENTRIES = (
         "does not say which. On a pan, R is over the R of the same place seen early, by a stream "
         "begun anew 26 to 75 frames before, once in each period of 250 frames: a network draws "
         "some places less exactly than others, and what is left between equal places is age. Of a "
-        "loop whose tenth is no whole lap, the chunks are whole laps.",
+        "loop whose tenth is less than a lap, the chunks are whole laps.",
     ),
     Entry(
         ("detail",),
         "(E(y) / E(S)) late over early, E the mean square of the Laplacian",
-        "Repeated warping blurs, repeated sharpening grows grain. Fine detail may do neither.",
+        "Repeated warping blurs, repeated sharpening grows grain. Fine detail may do neither. In a "
+        "loop whose tenth is less than a lap, late and early are equal places, from both ends.",
     ),
     Entry(
         ("high-frequency slope",),

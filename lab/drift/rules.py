@@ -92,7 +92,7 @@ def contrast(record: Record) -> Iterator[Finding]:
     From the early window on, as all that compares late with early: before, a style that lives
     on its own past has none. How exactly a network draws differs from place to place, and that
     is no drift: on a pan each ratio is that to the same place's seen early, and where a tenth of
-    a loop is no whole lap, whole laps are compared.
+    a loop is less than a lap, whole laps are compared.
     """
     if "entropy_s" not in record.series or record.run.frames < _CHUNKED:
         return
@@ -114,8 +114,8 @@ def contrast(record: Record) -> Iterator[Finding]:
 def detail(record: Record) -> Iterator[Finding]:
     """Laplacian energy relative to the teacher's, late over early.
 
-    The last tenth of a short loop shows other places than the early window; there its last lap is
-    held against the first behind frame 25.
+    The last tenth of a short loop shows other places than the early window; there each of the two
+    is held against its own places at the other end, and the worse counts.
     """
     if "detail_s" not in record.series or record.run.frames < _SHORTEST:
         return
@@ -128,9 +128,9 @@ def detail(record: Record) -> Iterator[Finding]:
         value = change(trends.EARLY, trends.late(record.run.frames))
         note = _alike(record, change)
         if _laps_compared(record):
-            note = f"of a lap; {note}; {value:.3g} in the last tenth"
-            start, end = trends.EARLY.start, record.run.frames
-            value = change(slice(start, start + LAP), slice(end - LAP, end))
+            note = f"{note}; {value:.3g} at others"
+            pairs = (change(*pair) for pair in _same_places(record))
+            value = max(pairs, key=lambda each: abs(np.log(each)))
         yield Finding("detail", value, low=0.9, high=1.1, note=note)
 
 
@@ -236,12 +236,24 @@ def _back(record: Record, event: str, limit: float) -> Iterator[Finding]:
 
 def _alike(record: Record, change: Callable[[slice, slice], float]) -> str:
     """Say what a change is between equal places of the loop: frames 26 to 75, and the last such."""
-    early = trends.EARLY
-    laps = (record.run.frames - early.stop) // LAP
-    if record.run.input != "loop" or laps < 1:
+    if record.run.input != "loop" or record.run.frames < trends.EARLY.stop + LAP:
         return ""
-    late = slice(early.start + laps * LAP, early.stop + laps * LAP)
+    early, late = _same_places(record)[0]
     return f"{change(early, late):.3g} at the same places of the lap"
+
+
+def _same_places(record: Record) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return two pairs of windows of a loop: an early one and a late one of the same places.
+
+    The first begins with frames 26 to 75, the second ends with the last tenth.
+    """
+    early, late = trends.EARLY, trends.late(record.run.frames)
+    on = (record.run.frames - early.stop) // LAP * LAP
+    back = (late.start - early.start) // LAP * LAP
+    return (
+        (early, slice(early.start + on, early.stop + on)),
+        (slice(late.start - back, late.stop - back), late),
+    )
 
 
 def _laps_compared(record: Record) -> int:
@@ -255,9 +267,14 @@ def _laps_compared(record: Record) -> int:
 
 
 def _by_lap(series: Series, name: str, laps: int) -> Array:
-    """Return a figure's ratio to the teacher's in each of the first laps of what is settled."""
-    whole = slice(trends.EARLY.start, trends.EARLY.start + laps * LAP)
-    return trends.ratios(series[f"{name}_y"][whole], series[f"{name}_s"][whole], laps)
+    """Return a figure's ratio to the teacher's in the first settled lap, and in the last ones."""
+    of, to = series[f"{name}_y"], series[f"{name}_s"]
+    first, last = (
+        slice(trends.EARLY.start, trends.EARLY.start + LAP),
+        slice(-(laps - 1) * LAP, None),
+    )
+    begin = trends.ratios(of[first], to[first], 1)
+    return np.concatenate([begin, trends.ratios(of[last], to[last], laps - 1)])
 
 
 def _beside_teacher(series: Series, name: str) -> Array:
