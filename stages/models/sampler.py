@@ -55,11 +55,11 @@ def sample(
         float32 [1, 3, H, W] in [-1, 1].
 
     Each step sees ``x_i = (1 - s_i / s_0) D_(i-1) + s_i field``, of the form that training shows it
-    (with the first estimate for D). That is multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, algorithm 1) with
-    the stream's field for its fresh noise, and every step told the last one's estimate (Chen et
-    al. 2022, self-conditioning). For one and two steps it is the Euler step of the
-    probability-flow ODE too; further on, the ODE leaves in x what earlier estimates had
-    otherwise, over an ever smaller sigma (docs/decisions/0004).
+    (with the first estimate for D). That is multistep consistency sampling (Song et al. 2023,
+    arXiv:2303.01469, algorithm 1) with the stream's field for its fresh noise, and every step
+    told the last one's estimate (Chen et al. 2022, self-conditioning). For one and two steps it
+    is the Euler step of the probability-flow ODE too; further on, the ODE leaves in x what
+    earlier estimates had otherwise, over an ever smaller sigma (docs/decisions/0004).
     """
     levels = noise_levels(steps)
     noisy = x = ops.scaled(field, levels[0])
