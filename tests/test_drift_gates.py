@@ -173,6 +173,12 @@ def test_a_short_loop_is_looked_at_to_its_end(frames: int) -> None:
     assert gate(fallen(record, "saturation", 0.5, 225), "start-end contrast").value > 0.015
 
 
+def test_detail_that_was_not_measured_at_the_end_of_a_short_loop_is_not_met() -> None:
+    record = stream(uneven_loop, 1_000)
+    lost = np.where(np.arange(1_000) >= 900, np.nan, record.series["detail_y"])
+    assert "detail" in failed(judge([changed(record, detail_y=lost)]))
+
+
 @pytest.mark.parametrize("frames", [1_000, 2_000])
 def test_what_fades_evenly_over_a_short_loop_is_caught_about_where_it_was(frames: int) -> None:
     record = stream(uneven_loop, frames)

@@ -129,8 +129,9 @@ def detail(record: Record) -> Iterator[Finding]:
         note = _alike(record, change)
         if _laps_compared(record):
             note = f"{note}; {value:.3g} at others"
-            pairs = (change(*pair) for pair in _same_places(record))
-            value = max(pairs, key=lambda each: abs(np.log(each)))
+            pairs = np.array([change(*pair) for pair in _same_places(record)])
+            # max() of Python would drop a NaN that is not the first
+            value = float(pairs[np.argmax(np.abs(np.log(pairs)))])
         yield Finding("detail", value, low=0.9, high=1.1, note=note)
 
 
