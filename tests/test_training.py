@@ -194,3 +194,14 @@ def test_what_was_tuned_before_stays_noted(tmp_path: Path) -> None:
     _, notes = export.tuned(["ink"], tmp_path)
     assert notes["tuned ink"] == "3 samples"
     assert {"tuned aquarelle", "tuned ember"} <= notes.keys()
+
+
+@pytest.mark.parametrize("is_tuned", [True, False])
+def test_only_a_trained_network_is_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_tuned: bool
+) -> None:
+    made: list[str] = []
+    for name in ("save_weights", "export", "quantise", "tune_int8"):
+        monkeypatch.setattr(export, name, lambda *_, name=name: made.append(name))
+    export.export_unet(shipped(), {}, tmp_path, is_tuned=is_tuned)
+    assert made == ["save_weights", "export", "tune_int8" if is_tuned else "quantise"]
