@@ -27,7 +27,13 @@ GPU_CHECKS = "lsd.checks"  # entry points: functions that yield `Check`s
 
 PREVIEW_PORT = 8090
 _FREE_BYTES = 1 << 30
-_MODULES = {"opencv-python-headless": "cv2", "ruamel.yaml": "ruamel.yaml", "hdrhistogram": "hdrh"}
+# the packages whose module has another name
+_MODULES = {
+    "opencv-python-headless": "cv2",
+    "hdrhistogram": "hdrh",
+    "prometheus-client": "prometheus_client",
+    "pyzmq": "zmq",
+}
 
 
 class Check(NamedTuple):

@@ -41,6 +41,10 @@ def test_a_package_that_cannot_be_loaded_fails_with_the_reason():
     assert "cannot be imported: libGL.so.1 is missing" in check.found
 
 
+def test_nothing_is_missing_where_the_tests_run():
+    assert [check for check in doctor.packages() if check.state != "ok"] == []
+
+
 @pytest.mark.parametrize(
     ("version", "requirement", "expected"),
     [
