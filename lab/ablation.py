@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
@@ -19,13 +20,13 @@ import torch
 import typer
 from numpy.typing import NDArray
 
-from lsd.lab.ablation_questions import QUESTIONS, SEED, SETTLED, Question
+from lsd.lab.ablation_questions import QUESTIONS, SEED, SETTLED, Question, View
 from lsd.lab.chain import Chain
 from lsd.lab.drift import metrics
 from lsd.lab.drift.stream import PERIOD_NS, Companion, Shown, picture_of, prepared
 from lsd.lab.sheet import lay_out
 from lsd.pipeline.allocator import keep_freed_memory
-from lsd.pipeline.config import PipelineConfig, load_config
+from lsd.pipeline.config import load_config
 from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.stage import Captured
@@ -34,6 +35,8 @@ from lsd.stages.sources.shot import Pixels
 
 Array: TypeAlias = NDArray[Any]
 _DB, _SHARE = 1.0, 0.2  # what earns a place
+_CLOSE = 128  # pixels a side of what the sheet shows
+_LOUDER = 16  # flicker is a grey level or two
 
 
 class Answer(NamedTuple):
@@ -45,7 +48,7 @@ class Answer(NamedTuple):
 
     off: float
     on: float
-    pictures: tuple[Pixels, Pixels, Pixels, Pixels]
+    pictures: tuple[Pixels, ...]
 
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -88,50 +91,68 @@ def ask(question: Question, config: str) -> Answer:
     Raises:
         LsdError: the pipeline cannot be run so.
     """
-    off = follow(question, load_config(config, [SetPath(s) for s in question.off]))
-    on = follow(question, load_config(config, [SetPath(s) for s in question.on]))
-    seen, teacher, without = off.pictures
-    return Answer(off.figure, on.figure, (seen, teacher, without, on.pictures[2]))
+    common = config, question.style, question.view, question.frames
+    off, on = (follow(*common, changes) for changes in (question.off, question.on))
+    name = question.figure
+    *beside, without = off.pictures(name)
+    pictures = (*beside, without, on.pictures(name)[-1])
+    return Answer(off.figures[name], on.figures[name], pictures)
 
 
 class Followed(NamedTuple):
-    """A stream's figure, and its last pictures: seen, teacher's, output."""
+    """What a stream gave.
 
-    figure: float
-    pictures: tuple[Pixels, Pixels, Pixels]
+    Attributes:
+        figures: all of them, means of the frames from SETTLED on.
+        last: uint8 [H, W, 3], the last frame's pictures: seen, teacher's, output.
+        changes: uint8 [H, W, 3], how these differ from the frame before, _LOUDER times.
+    """
+
+    figures: dict[str, float]
+    last: tuple[Pixels, ...]
+    changes: tuple[Pixels, ...]
+
+    def pictures(self, figure: str) -> tuple[Pixels, ...]:
+        """Return the pictures in which that figure is to be seen."""
+        return self.changes if figure == "flicker" else self.last
 
 
-def follow(question: Question, config: PipelineConfig) -> Followed:
-    """Run one stream beside its teacher, which always has the seed SEED."""
-    config = prepared(config)
-    style = question.style
-    companion = Companion(SEED, config.size)
-    figures: list[float] = []
-    before: Array | None = None
-    with Chain(config) as chain:
+@cache
+def follow(config: str, style: str, view: View, frames: int, changes: tuple[str, ...]) -> Followed:
+    """Run one stream beside its teacher, which always has the seed SEED; each one once."""
+    prepared_config = prepared(load_config(config, [SetPath(change) for change in changes]))
+    size = prepared_config.size
+    companion = Companion(SEED, size)
+    figures: list[dict[str, float]] = []
+    last: list[tuple[Array, Array, Array]] = []  # seen, teacher's, output of the last two frames
+    with Chain(prepared_config) as chain:
         chain.set("diffusion", styles={style: 1.0})
-        for n in range(question.frames):
-            seen, meant = question.view(config.size, n)
+        for n in range(frames):
+            seen, meant = view(size, n)
             frame = chain.advance(
                 Captured(torch.from_numpy(seen.copy())[None], n * PERIOD_NS, False)
             )
             if frame is None:
-                raise StageError(f"{question.part}: no stage gave a picture for frame {n}")
+                raise StageError(f"{style}, {view.__name__}: no stage gave a picture for frame {n}")
             companion.follow(frame, style)
             y = picture_of(frame.data)
             s = companion.picture(Shown(n, style, meant, y, frame, False, False))
+            last = [*last[-1:], (seen.astype(np.float32) / 255, s, y)]
             if n >= SETTLED:
-                figures.append(_figure(question.figure, y, s, before))
-            before = y
-    return Followed(float(np.nanmean(figures)), (seen, _pixels(s), _pixels(y)))
+                figures.append(_figures(y, s, before=last[0][2]))
+    means = {name: float(np.mean([each[name] for each in figures])) for name in figures[0]}
+    before, now = last
+    shown = tuple(map(_pixels, now))
+    changed = tuple(_pixels(_LOUDER * np.abs(b - a)) for a, b in zip(before, now, strict=True))
+    return Followed(means, shown, changed)
 
 
-def _figure(name: str, y: Array, s: Array, before: Array | None) -> float:
-    if name == "psnr":
-        return metrics.psnr(y, s)
-    if name == "spectrum":
-        return metrics.spectrum_distance(y, s)
-    return 255 * float(np.abs(y - before).mean()) if before is not None else float("nan")
+def _figures(y: Array, s: Array, before: Array) -> dict[str, float]:
+    return {
+        "psnr": metrics.psnr(y, s),
+        "spectrum": metrics.spectrum_distance(y, s),
+        "flicker": 255 * float(np.abs(y - before).mean()),
+    }
 
 
 def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
@@ -172,16 +193,36 @@ def gain_text(question: Question, answer: Answer) -> str:
 
 
 def sheet(questions: Sequence[Question], answers: Sequence[Answer]) -> bytes:
-    """Lay out the last pictures: seen, teacher's, without, with; as JPEG."""
-    groups = [
-        (f"{q.part}: {q.style} ({gain_text(q, a)})", a.pictures)
-        for q, a in zip(questions, answers, strict=True)
-    ]
+    """Lay out what the last frames show where the part matters most; as JPEG.
+
+    Seen, the teacher's, without, with; of flicker how they differ from the frame before.
+    """
+    gains: dict[str, list[str]] = {}
+    shown: dict[str, list[Pixels]] = {}
+    for question, answer in zip(questions, answers, strict=True):
+        view = question.view.__name__.replace("_", ", ")
+        name = f"{question.part}: {question.style}, {view}"
+        if question.figure == "flicker":
+            name += f", change x{_LOUDER}"
+        gains.setdefault(name, []).append(gain_text(question, answer))
+        shown.setdefault(name, _closer(answer.pictures))
+    groups = [(f"{name} ({'; '.join(gains[name])})", shown[name]) for name in shown]
     top = ("seen, the teacher's, without, with", answers[0].pictures)
-    pixels = lay_out(top, groups, 2, 0.5)
-    done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    pixels = lay_out((top[0], _closer(top[1])), groups, 2, 1.0)
+    done, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
     assert done, "OpenCV cannot write JPEG"
     return data.tobytes()
+
+
+def _closer(pictures: Sequence[Pixels]) -> list[Pixels]:
+    """Cut out the _CLOSE x _CLOSE pixels in which the last two differ the most."""
+    *_, off, on = (picture.astype(np.float32) for picture in pictures)
+    height, width = off.shape[:2]
+    side = min(_CLOSE, height, width)
+    error = cv2.boxFilter(((on - off) ** 2).mean(axis=2), -1, (side, side), anchor=(0, 0))
+    room = error[: height - side + 1, : width - side + 1]
+    y, x = np.unravel_index(np.argmax(room), room.shape)
+    return [picture[y : y + side, x : x + side] for picture in pictures]
 
 
 def _put(folder: Path, files: dict[str, bytes]) -> None:

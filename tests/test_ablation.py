@@ -56,6 +56,25 @@ def test_table_has_a_row_for_every_question():
     assert {row.count("|") for row in rows} == {9}
 
 
+def test_sheet_shows_streams_once_and_where_they_differ(monkeypatch):
+    without, shown = np.zeros((256, 256, 3), np.uint8), []
+    with_it = without.copy()
+    with_it[200:210, 40:50] = 255  # most of it in the lower left
+
+    monkeypatch.setattr(
+        ablation, "lay_out", lambda top, groups, columns, scale: shown.extend(groups) or without
+    )
+    ablation.sheet(
+        [question("spectrum"), question("psnr")],
+        [Answer(4.0, 3.0, (without,) * 3 + (with_it,))] * 2,
+    )
+
+    ((name, pictures),) = shown
+    assert name == "a part: hatch, moving (+25 %; -1.00 dB)"
+    assert {picture.shape for picture in pictures} == {(128, 128, 3)}
+    assert pictures[-1].sum() == with_it.sum()
+
+
 def test_every_question_is_asked_of_the_bundled_demo():
     for asked in QUESTIONS:
         on, off = (
@@ -90,7 +109,20 @@ def test_another_seed_costs_a_textured_style_its_likeness():
     answer = ablation.ask(asked, "demo")
 
     assert gain(asked, answer) > 1.0
-    assert {picture.shape for picture in answer.pictures} == {(64, 64, 3)}
+    assert [picture.shape for picture in answer.pictures] == [(64, 64, 3)] * 4
+
+
+@pytest.mark.slow
+def test_flicker_is_shown_as_what_changes():
+    asked = Question("the blend", "poster", noisy, "flicker",
+                     (*SMALL, "stages.blend.amount=0"), SMALL, frames=SETTLED + 3)  # fmt: skip
+
+    answer = ablation.ask(asked, "demo")
+    _, teachers, off, on = answer.pictures
+
+    assert answer.on < 0.8 * answer.off
+    assert teachers.max() == 0  # a view at rest
+    assert on.mean() < off.mean()
 
 
 @pytest.mark.slow

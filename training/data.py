@@ -46,9 +46,14 @@ HELD_OUT = ("astronaut.png", "camera.png")  # never in a stream: evaluation's
 
 def prepare() -> None:
     """Download and unpack what is missing into the cache; 2 minutes and 5 GB the first time."""
-    CACHE.mkdir(parents=True, exist_ok=True)
+    prepare_photos()
     if not (CACHE / "bbb.npy").exists():
         _film()
+
+
+def prepare_photos() -> None:
+    """Download the photographs that are missing into the cache: all that evaluation needs."""
+    CACHE.mkdir(parents=True, exist_ok=True)
     if not all((CACHE / "photos" / name).exists() for name in (*PHOTOS, *HELD_OUT)):
         _photos()
 

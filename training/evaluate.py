@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--sheet", type=Path, help="also write the last frames to this .jpg")
     arguments = parser.parse_args()
-    data.prepare()
+    data.prepare_photos()
     figures: list[dict[str, Any]] = []
     rows: dict[str, list[tuple[Array, Array, Array]]] = {clip: [] for clip in arguments.clips}
     names = ("teacher", "strength", "input", "ssim", "spectrum", "histogram", "adherence")
