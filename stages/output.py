@@ -16,7 +16,7 @@ from lsd.stages.carry import Carry
 from lsd.stages.place import Landing
 from lsd.stages.sinks.claim import Claim
 from lsd.stages.sinks.sink import Pixels, Sink, SinkSettings
-from lsd.stages.sinks.table import check_output, local_path, open_sink
+from lsd.stages.sinks.table import check_output, open_sink, written_path
 from lsd.stages.sinks.writer import Reopen, Writer
 from lsd.stages.sources.table import local_path as input_path
 
@@ -83,9 +83,9 @@ class Output:
         _refuse_collisions(options.outputs, context)
         settings = SinkSettings(context.size, context.rate_hz, context.live, options.codec)
         for text in options.outputs:
-            name = local_path(text)
-            if name is not None:
-                self._claims.append(Claim(Path(name), text))
+            path = written_path(text)
+            if path is not None:
+                self._claims.append(Claim(path, text))
             sink = open_sink(text, settings)
             reopen = _reopener(text, settings) if context.live else None
             writer = Writer(sink, text, live=context.live, stopping=context.stopping, reopen=reopen)
@@ -222,10 +222,9 @@ def _refuse_collisions(outputs: list[str], context: Context) -> None:
     sources = [_input_of(options) for options in context.params.stages.values()]
     seen: set[Path] = set()
     for text in outputs:
-        name = local_path(text)
-        if name is None:
+        path = written_path(text)
+        if path is None:
             continue
-        path = Path(name).expanduser().resolve()
         if path in seen:
             raise SinkError(f"{text}: is named twice in outputs")
         seen.add(path)

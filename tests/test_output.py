@@ -388,15 +388,19 @@ def test_input_folder_is_never_written_into(tmp_path: Path, as_output: str) -> N
         Output("output").open(ctx)
 
 
-def test_same_output_twice_is_refused(tmp_path: Path) -> None:
-    ctx = context(outputs=[f"{tmp_path}/a.mp4", f"{tmp_path}/../{tmp_path.name}/a.mp4"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("{}/a.mp4", "{}/../{}/a.mp4"), ("{}/f/", "{}/f/%06d.png"), ("{}/f/%06d.png", "file://{}/f/")],
+)
+def test_same_output_twice_is_refused(tmp_path: Path, one: str, other: str) -> None:
+    ctx = context(outputs=[one.format(tmp_path), other.format(tmp_path, tmp_path.name)])
     with pytest.raises(SinkError, match="is named twice in outputs"):
         Output("output").open(ctx)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody is kept off")
 @pytest.mark.parametrize("live", [True, False])
-@pytest.mark.parametrize("name", ["a.mp4", "frames/%03d.png"])
+@pytest.mark.parametrize("name", ["a.mp4", "frames/%03d.png", "frames/"])
 def test_two_runs_do_not_write_to_one_place(tmp_path: Path, name: str, live: bool) -> None:
     """Before either has a picture, at another spelling, and when the first is in its next part."""
     text = f"{tmp_path}/{name}"

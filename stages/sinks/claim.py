@@ -22,8 +22,8 @@ class Claim:
     nothing is kept off; nor is a process in another network namespace, such as a container's.
 
     Args:
-        path: the file or pattern, as the user named it.
-        label: the output, likewise.
+        path: the file or pattern.
+        label: the output, as the user named it.
 
     Raises:
         SinkError: another process has it.

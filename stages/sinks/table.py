@@ -82,3 +82,19 @@ def local_path(text: str) -> str | None:
     if uri.scheme == "file":
         return unquote(uri.rest)
     return uri.rest if uri.scheme == "" else None
+
+
+def written_path(text: str) -> Path | None:
+    """Return the file that an output writes, or its pictures' pattern; None: neither.
+
+    A folder and the pattern in it are one.
+
+    Raises:
+        SinkError: the text is empty, or a pattern holds no number.
+    """
+    name = local_path(text)
+    if name is None:
+        return None
+    uri = Uri(text, "", name, {})
+    path = images.pattern_of(uri) if _is_pictures(uri) else Path(name).expanduser()
+    return path.resolve()
