@@ -97,10 +97,12 @@ QUESTIONS: tuple[Question, ...] = (
     Question("the previous output", "ink", noisy_moving, "psnr",
              (_NO_HISTORY, "stages.blend.amount=0"), ("stages.blend.amount=0",)),
     *(
-        Question("the memory bank (recall)", style, view, "psnr", ("stages.recall.hold=0",), (),
-                 frames)
+        Question(part, style, view, "psnr", (off,), (), 125)
+        for part, view, off in (
+            ("recall, the camera's gain", hunting, "stages.recall.hold=0"),
+            ("recall, the memory bank", returning, "stages.recall.capacity=0"),
+        )
         for style in ("poster", "solar", "thermal")
-        for view, frames in ((hunting, 125), (returning, 125))
     ),
     *(
         Question("the blend", style, view, figure, ("stages.blend.amount=0",), ())

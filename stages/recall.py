@@ -64,7 +64,9 @@ class RecallOptions(StageOptions):
     settle_s: float = live_field(
         10.0, "Seconds in which a light that stays changed is accepted", gt=0, le=3600
     )
-    capacity: int = restart_field(64, "Views that are remembered", ge=1, le=4096)
+    capacity: int = restart_field(
+        64, "Views that are remembered; 0: none, after a cut nothing is held", ge=0, le=4096
+    )
 
 
 class Recall:

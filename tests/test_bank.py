@@ -27,6 +27,10 @@ def test_empty_bank_recalls_nothing() -> None:
     assert MemoryBank(4, 16, 1).recall(axis(0)) is None
 
 
+def test_bank_without_room_learns_nothing() -> None:
+    assert filled(3, 0).recall(axis(0)) is None
+
+
 @given(st.integers(0, 15), st.integers(1, 6))
 def test_bank_keeps_the_newest_entries_up_to_its_capacity(entries: int, capacity: int) -> None:
     bank = filled(entries, capacity)

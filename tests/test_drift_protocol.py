@@ -103,10 +103,11 @@ def test_the_full_form_tries_many_steps_on_shorter_loops():
     assert {run.steps for run in runs} == {4, 20}
 
 
-def test_the_full_form_walks_eight_seeds_of_every_textured_style():
+def test_the_full_form_walks_eight_seeds_of_every_style_that_the_seed_draws():
     walks = kinds(full(Choice()), "walk")
 
-    for style in TEXTURED:
+    assert {run.style for run in walks} == {*TEXTURED, "palette", "poster"}
+    for style in (*TEXTURED, "palette"):
         assert len({run.seed for run in walks if run.style == style}) == 8
     assert {(run.frames, run.steps, run.input) for run in walks} == {(2_000, 1, "loop")}
 

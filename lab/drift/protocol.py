@@ -19,6 +19,7 @@ from lsd.stages.models.styles import STYLES, by_name
 MIN_FRAMES = 100  # below it there is neither an early window nor a last tenth
 SEED = 7
 PAIR = ("poster", "brush")  # a style that the frame decides, and a textured one
+COLOURED = ("palette",)  # the seed draws its colours
 SHORT_INPUTS = ("loop", "static")
 WALK_SEEDS = tuple(range(SEED, SEED + 8))
 
@@ -95,7 +96,7 @@ def full(choice: Choice) -> list[Run]:
 
     The loop for every style at 1 and 2 steps; the other inputs at 1 step; 4
     steps for every style and 20 for two, on a shorter loop; the random walk
-    for the textured styles and one other: only what the seed draws can walk.
+    for what the seed draws, textures and colours, and for one style without.
     """
     styles = choice.styles or tuple(style.name for style in STYLES)
     seed = _seed(choice)
@@ -108,7 +109,7 @@ def full(choice: Choice) -> list[Run]:
                 runs.append(Run(style, steps, name, seed, length))
         for steps in choice.steps or (1, 2):
             runs += _twins(style, steps, choice)
-    walking = [style for style in styles if by_name(style).textured or style in PAIR]
+    walking = [name for name in styles if by_name(name).textured or name in (*PAIR, *COLOURED)]
     runs += _walks(walking, choice.seeds or WALK_SEEDS, choice)
     return _unique([*runs, *_without_guards(styles, choice), *_controls(styles, choice)])
 

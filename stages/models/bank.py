@@ -18,7 +18,7 @@ class MemoryBank:
     """A fixed-size ring of past frames: a key of the input, a value to recall.
 
     Args:
-        capacity: entries; the oldest is overwritten.
+        capacity: entries, of which the oldest is overwritten; 0: it learns nothing.
         key_size: length of a key.
         value_size: length of a value.
         temperature: of the softmax over cosines; small picks the nearest entry.
@@ -45,6 +45,8 @@ class MemoryBank:
             replace_from: cosine from which the entry takes the place of the one
                 that is most like it, instead of the oldest one's.
         """
+        if not len(self._keys):
+            return
         slot = self._learned % len(self._keys)
         if replace_from is not None and self._learned:
             alike, nearest = self._cosines(key).max(0)
