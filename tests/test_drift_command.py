@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drift_records import gate, lyapunov, recovery, scene, stream, verdict, write_pictures
 from typer.testing import CliRunner
@@ -237,3 +239,17 @@ def test_a_recording_is_judged_and_reported_in_a_folder_of_its_own(lab):
     assert "detail/recorded" in found["gates"]
     assert found["runs"][0]["kind"] == "recorded"
     assert Path("out/drift-theirs/report.html").exists()
+    assert "told, not gated: motion ratio 1 (where" in result.stderr
+
+
+def test_how_a_recording_moves_is_told_beside_the_limits(lab):
+    """A flicker of the whole picture, which no gate of colour, contrast and detail minds."""
+
+    def flickering(n):
+        return np.clip(scene(n) * (0.985 + 0.03 * (n % 2)), 0, 255).round().astype(np.uint8)
+
+    video = write_pictures(Path("theirs"), flickering, 110)
+    reference = write_pictures(Path("meant"), scene, 110)
+    result = livesd("--video", video, "--reference", reference)
+    assert result.exit_code == 0, result.stderr
+    assert re.search(r"told, not gated: temporal excess [\d.]+, beyond it", result.stderr)

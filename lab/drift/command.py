@@ -67,8 +67,9 @@ def drift(
     Feeds a pipeline inputs whose motion is known exactly, for thousands of frames, measures what
     becomes of colour, detail, entropy and motion, disturbs its history to see whether it recovers,
     and holds all that against gates. Two controls, sick on purpose, have to fail. With --video a
-    recording of any other system is judged: against the reference, which stands for what it should
-    look like, or else against its own beginning.
+    recording of any other system is judged, on colour, contrast and detail: against the reference,
+    which stands for what it should look like, or else against its own beginning. How it moves
+    beside the reference is told, not gated.
 
     DIR/report.html shows it all; report.json, figures.csv and gates.csv beside it hold the numbers.
     Finished runs are kept in DIR/runs, and the same command goes on where it was stopped. Exit

@@ -11,7 +11,7 @@ import numpy as np
 from lsd.lab.drift.finding import Finding
 from lsd.lab.drift.plain import plain
 from lsd.lab.drift.record import Record, Run
-from lsd.lab.drift.rules import RATIOS, TOLD, findings
+from lsd.lab.drift.rules import RATIOS, TOLD, findings, lag, motion, temporal
 from lsd.lab.drift.trends import EARLY, mean
 from lsd.lab.drift.twin_rules import walk
 
@@ -117,6 +117,16 @@ def judge_recorded(record: Record) -> Verdict:
     record = record if "entropy_s" in record.series else _beside_its_beginning(record)
     gates = (_gate(finding, record.run.style) for finding in findings(record))
     return Verdict(tuple(gates), (), (_figures(record),))
+
+
+def beside_recorded(record: Record) -> list[Gate]:
+    """Return what a recording beside its reference is told of, and not held to.
+
+    How its motion compares: the limits hold where motion is known exactly, and of
+    a recording it is estimated.
+    """
+    rules = (temporal, motion, lag)
+    return [_gate(finding, record.run.style) for rule in rules for finding in rule(record)]
 
 
 def _gates(records: Sequence[Record]) -> tuple[Gate, ...]:

@@ -3,7 +3,8 @@
 y is the output, S what the style's teacher draws, x the input: float32 [H, W, 3]
 RGB in [0, 1]. A pixel that is not finite counts as black, so that a broken
 picture measures as a bad one and not as one that was left out. What becomes of
-the figures over time is in `trends`; their limits are in `gates`.
+the figures over time is in `trends`; which of them is held to what is in `rules`,
+and of streams that differ in one thing in `twin_rules`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def temporal(
     """Return the warp errors of output and teacher, "e4_y" and "e4_s".
 
     Their difference is judged from both sides: the error alone falls when a
-    stream collapses to one colour. Arguments as in `warp_error`.
+    stream collapses to one colour. Range of each 0 to 1. Arguments as in `warp_error`.
     """
     return {
         "e4_y": warp_error(y, y_before, flow, visible),
@@ -150,6 +151,9 @@ def kept(error: Array, before: Array, flow: Array | None, block: int = 1) -> flo
         before: the difference then.
         flow: float32 [H, W, 2] in pixels, from now to then; None: at rest.
         block: compare the means of blocks of so many pixels a side.
+
+    Source: normalised cross-correlation (Lewis 1995, "Fast Normalized
+    Cross-Correlation"), without taking means out: an even cast is an error, too.
     """
     now = block_means(error, block)
     found = []
@@ -161,13 +165,16 @@ def kept(error: Array, before: Array, flow: Array | None, block: int = 1) -> flo
 
 
 def psnr(a: Array, b: Array) -> float:
-    """10 log10(1 / mean (a - b)^2) of pictures in [0, 1]: dB, 60 at the most."""
+    """10 log10(1 / mean (a - b)^2) of pictures in [0, 1]: 0 to 60 dB, capped there.
+
+    Source: ITU-T J.340, peak signal-to-noise ratio, over all three channels.
+    """
     a, b = _sound(a), _sound(b)
     return _decibels(cv2.norm(a, b, cv2.NORM_L2SQR) / a.size)
 
 
 def lap_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """10 log10(255^2 / mean (a - b)^2) of pixels, uint8: dB, 60 at the most."""
+    """10 log10(255^2 / mean (a - b)^2) of pixels, uint8: 0 to 60 dB, as `psnr`."""
     return _decibels(cv2.norm(a, b, cv2.NORM_L2SQR) / a.size / 255**2)
 
 
@@ -189,14 +196,20 @@ def ssim(a: Array, b: Array) -> float:
 
 
 def entropy(y: Array) -> float:
-    """H = -sum p log2 p over the 8x8x8 histogram of RGB: 0 (one colour) to 9 bits."""
+    """H = -sum p log2 p over the 8x8x8 histogram of RGB: 0 (one colour) to 9 bits.
+
+    Source: Shannon 1948, "A Mathematical Theory of Communication".
+    """
     p = _histogram(_sound(y))
     p = p[p > 0]
     return abs(float(np.sum(p * np.log2(p))))
 
 
 def histogram_distance(a: Array, b: Array) -> float:
-    """Half the sum of |p - q| over the 8x8x8 histograms of RGB: 0 (equal) to 1."""
+    """Half the sum of |p - q| over the 8x8x8 histograms of RGB: 0 (equal) to 1.
+
+    Source: Swain and Ballard 1991, "Color Indexing": one less the intersection.
+    """
     return float(np.abs(_histogram(_sound(a)) - _histogram(_sound(b))).sum()) / 2
 
 
@@ -217,7 +230,10 @@ def colour_distance(a: Array, b: Array) -> float:
 
 
 def laplacian_energy(y: Array) -> float:
-    """Mean square of the Laplacian of luma (four neighbours): detail, 0 up to 16."""
+    """Mean square of the Laplacian of luma (four neighbours): detail, 0 up to 16.
+
+    Source: the "energy of Laplacian" of Subbarao et al. 1993, "Focusing techniques".
+    """
     bent = cv2.Laplacian(_luma(_sound(y)), cv2.CV_32F, borderType=cv2.BORDER_REPLICATE)
     return float(cv2.norm(bent, cv2.NORM_L2SQR)) / bent.size
 
@@ -227,6 +243,8 @@ def high_share(y: Array) -> float:
 
     Without the mean, under a Hann window, so that the jump from border to
     border is not taken for detail. 0 for a picture of one colour.
+
+    Source: Welch 1967, a windowed periodogram of one segment; see `octave_energy`.
     """
     octaves = octave_energy(y)
     # what rounding to 8 bits leaves is no energy: one colour would have a share of noise
@@ -239,6 +257,9 @@ def spectrum_distance(a: Array, b: Array) -> float:
     The five octaves below Nyquist, periods of 2 to 64 pixels, as far as the
     picture has them; to each energy is added what rounding to 8 bits puts there, so
     that invisible differences do not count.
+
+    Source: Gray and Markel 1976, "Distance measures for speech processing", the
+    log spectral distance (L1), over octaves.
     """
     places = np.bincount(_octave(*a.shape[:2]), minlength=_OCTAVES + 1)[:_OCTAVES]
     rounding = _QUANTUM * places / (a.shape[0] * a.shape[1])

@@ -151,6 +151,9 @@ def loop_gain(d: Array, rms: Array) -> float:
     Args:
         d: distance of the twins over that of the shock, k = 0, 1, ...
         rms: the distance itself.
+
+    Source: the largest Lyapunov exponent from the growth of a small distance (Wolf et al.
+    1985, "Determining Lyapunov exponents from a time series"), per frame and from outside.
     """
     k, d, rms = np.arange(len(d))[_FITTED], d[_FITTED], rms[_FITTED]
     if not np.isfinite(d).all():
@@ -203,7 +206,10 @@ def time_to(reached: NDArray[np.bool_]) -> float:
 
 
 def motion_ratio(of: Array, to: Array) -> float:
-    """Return the sum of one motion over that of the other, from the second frame on."""
+    """Return the sum of one motion over that of the other, from the second frame on: 0 up.
+
+    A frozen stream has 0, one that flickers more than 1; NaN: the other does not move.
+    """
     total = to[1:].sum()
     return float(of[1:].sum() / total) if total else float("nan")
 
@@ -246,6 +252,8 @@ def spread(means: Array, window: slice) -> Array:
     Args:
         means: float64 [S, C, N], channel means of S streams.
         window: of frames.
+
+    Source: the unbiased sample deviation; of a random walk it grows as the root of time.
     """
     return np.asarray(means[:, :, window].std(axis=0, ddof=1).mean(axis=1))
 

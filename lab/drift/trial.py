@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lsd.lab.drift import recorded, report
 from lsd.lab.drift.controls import weights_of
-from lsd.lab.drift.gates import Verdict, judge, judge_recorded
+from lsd.lab.drift.gates import Verdict, beside_recorded, judge, judge_recorded
 from lsd.lab.drift.protocol import Choice, full, short
 from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.report import About
@@ -122,6 +122,10 @@ def try_recording(video: str, reference: str | None, *, folder: Path, as_json: b
             report.write(folder, [record], verdict, about)
     finally:
         line.clear()
+    for gate in beside_recorded(record):
+        beyond = "" if gate.passed else ", beyond it"
+        limit = f"where motion is known exactly, the limit is {gate.limit}"
+        say(f"told, not gated: {gate.metric} {figure(gate.value)}{beyond} ({limit})")
     return _tell(folder, [record], verdict, as_json=as_json)
 
 
