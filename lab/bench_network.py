@@ -1,4 +1,4 @@
-"""How fast each engine runs the network, against a large matrix product."""
+"""How fast each engine runs the network, against a large matrix product in its precision."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from lsd.lab import bench_products
 from lsd.lab.timing import Timing, Variant, interleave
 from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
@@ -23,16 +24,16 @@ Inputs: TypeAlias = tuple[Tensor, float, Tensor, Tensor, Tensor]  # of a denoise
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One engine, or the matrix product, at one number of threads.
+    """One engine, or one matrix product, at one number of threads.
 
     Attributes:
-        name: the engine; "matmul" for the product.
+        name: the engine; "product float32" and the like for a product.
         threads: how many it may use.
         timing: of one call.
         gflops: floating point operations (a product and a sum are two), in 1e9
             a second of wall time at the median. An int8 engine is credited with
             the operations of the float32 network.
-        share: `gflops` over that of the matrix product with as many threads.
+        share: `gflops` over that of the product in the engine's precision with as many threads.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class NetworkResult:
-    """All engines, and the matrix product.
+    """All engines, and the matrix products.
 
     Attributes:
         size: of the pictures.
@@ -80,7 +81,7 @@ class NetworkResult:
 
 
 def measure_network(size: Size, threads: Sequence[int], rounds: int, side: int) -> NetworkResult:
-    """Time all engines that are here and a float32 matrix product, in turns.
+    """Time all engines that are here and matrix products in their precisions, in turns.
 
     Args:
         size: of the pictures.
@@ -91,14 +92,11 @@ def measure_network(size: Size, threads: Sequence[int], rounds: int, side: int) 
     Raises:
         WeightsError: the network's files are missing or damaged.
     """
-    left, right = torch.rand(side, side), torch.rand(side, side)
     variants: dict[tuple[str, int], Variant] = {}
     missing: dict[str, str] = {}
     for count in threads:
-        # A third of a second at 2048: long enough to need no warm-up.
-        variants["matmul", count] = Variant(
-            lambda _: torch.mm(left, right), _with_threads(count), burst=1, discard=0
-        )
+        for precision in filter(bench_products.known, bench_products.PRECISIONS):
+            variants[_product(precision), count] = _product_variant(precision, side, count)
     for info in engines.known():
         try:
             for count in threads if info.available else ():
@@ -108,17 +106,29 @@ def measure_network(size: Size, threads: Sequence[int], rounds: int, side: int) 
         if not info.available:
             missing[info.name] = info.why
     timings = interleave(variants, rounds)
+    products = {_product(precision) for precision in bench_products.PRECISIONS}
     torch.set_num_threads(1)
     flops = count_flops(size)
     rates = {
-        key: (2.0 * side**3 if key[0] == "matmul" else flops) / timing.wall(50) / 1e6
+        key: (2.0 * side**3 if key[0] in products else flops) / timing.wall(50) / 1e6
         for key, timing in timings.items()
     }
-    speeds = [
-        Speed(name, count, timing, rates[name, count], rates[name, count] / rates["matmul", count])
-        for (name, count), timing in timings.items()
-    ]
+    speeds = []
+    for (name, count), timing in timings.items():
+        against = name if name in products else _product(bench_products.precision_of(name))
+        rate = rates[name, count]
+        speeds.append(Speed(name, count, timing, rate, rate / rates[against, count]))
     return NetworkResult(size, flops / 1e9, side, speeds, missing)
+
+
+def _product(precision: str) -> str:
+    return f"product {precision}"
+
+
+def _product_variant(precision: str, side: int, threads: int) -> Variant:
+    # a tenth to a third of a second at 2048: long enough to need no warm-up
+    multiply = bench_products.product(precision, side, threads)
+    return Variant(lambda _: multiply(), _with_threads(threads), burst=1, discard=0)
 
 
 def _variant(engine: str, size: Size, threads: int) -> Variant:

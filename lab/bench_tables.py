@@ -64,7 +64,7 @@ def _network(result: Mapping[str, Any], console: Console) -> None:
     network = result["network"]
     rows = [
         (
-            f"matrix product {network['matrix_side']}" if s["name"] == "matmul" else s["name"],
+            f"{s['name']}, {network['matrix_side']}" if "product" in s["name"] else s["name"],
             str(s["threads"]),
             *_times(s)[:2],
             _ms(s["cpu_ms"]),
@@ -80,8 +80,8 @@ def _network(result: Mapping[str, Any], console: Console) -> None:
         rows,
     )
     console.print(
-        "share: of the float32 matrix product with as many threads; an int8 engine is credited "
-        "with the float32 network's operations"
+        "share: of the matrix product in the engine's precision with as many threads; every engine "
+        "is credited with the float32 network's operations"
     )
     for name, why in network["missing"].items():
         console.print(f"{name}: {why}")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from lsd.lab import bench
+from lsd.lab import bench, bench_products
 from lsd.lab.bench_frame import SizeCost, largest_fitting, pace, patterned
 from lsd.lab.bench_ops import measure_ops
 from lsd.lab.bench_tables import SECTIONS, show
@@ -142,12 +142,14 @@ def test_every_engine_that_is_here_is_compared_with_the_product_of_the_same_run(
     network = quick[0]["network"]
 
     speeds = {(s["name"], s["threads"]): s for s in network["speeds"]}
-    timed = {name for name, _ in speeds} - {"matmul"}
+    timed = {name for name, _ in speeds if not name.startswith("product")}
     assert timed | set(network["missing"]) == {e.name for e in engines.known()}
     assert not timed & set(network["missing"])
     for (name, threads), speed in speeds.items():
-        product = speeds["matmul", threads]
-        flop = 2e-9 * network["matrix_side"] ** 3 if name == "matmul" else network["gflop"]
+        is_product = name.startswith("product")
+        precision = bench_products.precision_of(name)
+        product = speed if is_product else speeds[f"product {precision}", threads]
+        flop = 2e-9 * network["matrix_side"] ** 3 if is_product else network["gflop"]
         assert speed["gflops"] == pytest.approx(flop / speed["wall_ms"]["p50"] * 1e3, rel=0.05)
         assert speed["share"] == pytest.approx(speed["gflops"] / product["gflops"], rel=0.05)
         assert speed["cpu_ms"] > 0
