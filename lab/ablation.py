@@ -31,6 +31,7 @@ from lsd.pipeline.errors import ConfigError, StageError
 from lsd.pipeline.overrides import SetPath
 from lsd.pipeline.stage import Captured
 from lsd.pipeline.terminal import reported, say
+from lsd.stages.diffusion import DiffusionOptions
 from lsd.stages.sources.shot import Pixels
 
 Array: TypeAlias = NDArray[Any]
@@ -78,7 +79,7 @@ def main(
         _put(
             output,
             {
-                "ablation.md": table(chosen, answers).encode(),
+                "ablation.md": page(config, chosen, answers).encode(),
                 "ablation.json": _json(chosen, answers).encode(),
                 "ablation.jpg": sheet(chosen, answers),
             },
@@ -153,6 +154,30 @@ def _figures(y: Array, s: Array, before: Array) -> dict[str, float]:
         "spectrum": metrics.spectrum_distance(y, s),
         "flicker": 255 * float(np.abs(y - before).mean()),
     }
+
+
+def page(config: str, questions: Sequence[Question], answers: Sequence[Answer]) -> str:
+    """Return the table with what a reader has to know, in Markdown."""
+    known = prepared(load_config(config))
+    diffusion = known.stages["diffusion"]
+    assert isinstance(diffusion, DiffusionOptions)
+    views = dict.fromkeys(question.view for question in questions)
+    inputs = "\n".join(f"- **{view.__name__}**: {_first_line(view)}" for view in views)
+    return f"""# What each part of the pipeline buys
+
+`python -m lsd.lab.ablation`, {known.size}, {diffusion.engine}, seed {SEED}. Two streams differ in
+one thing; the figure is the mean of the frames from {SETTLED + 1} on. It earns its place with
+{_DB:g} dB, or a fifth of the figure. `ablation.jpg`: seen, the program's, without, with, the
+{_CLOSE}x{_CLOSE} pixels in which the two differ the most; of flicker the change from the frame
+before, {_LOUDER} times.
+
+{inputs}
+
+{table(questions, answers)}"""
+
+
+def _first_line(view: View) -> str:
+    return (view.__doc__ or "").partition("\n")[0]
 
 
 def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:

@@ -56,6 +56,15 @@ def test_table_has_a_row_for_every_question():
     assert {row.count("|") for row in rows} == {9}
 
 
+def test_page_says_what_its_words_mean():
+    page = ablation.page("demo", [question()], [Answer(1.0, 2.0, PICTURES)])
+
+    assert page.startswith("# What each part of the pipeline buys")
+    assert "256x256" in page
+    assert "- **moving**: The drift lab's loop" in page
+    assert page.endswith(table([question()], [Answer(1.0, 2.0, PICTURES)]))
+
+
 def test_sheet_shows_streams_once_and_where_they_differ(monkeypatch):
     without, shown = np.zeros((256, 256, 3), np.uint8), []
     with_it = without.copy()

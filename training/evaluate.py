@@ -172,7 +172,7 @@ def sheet(path: Path, rows: dict[str, list[tuple[Array, Array, Array]]]) -> None
             np.concatenate(tiles[i : i + PER_ROW], axis=1) for i in range(0, len(tiles), PER_ROW)
         ]
     grid = np.clip(np.concatenate(lines), 0, 1)[..., ::-1] * 255
-    cv2.imwrite(str(path), grid.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    cv2.imwrite(str(path), grid.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 75])
 
 
 def main() -> None:
