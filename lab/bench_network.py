@@ -33,7 +33,8 @@ class Speed:
         gflops: floating point operations (a product and a sum are two), in 1e9
             a second of wall time at the median. An int8 engine is credited with
             the operations of the float32 network.
-        share: `gflops` over that of the product in the engine's precision with as many threads.
+        share: `gflops` over that of the product in the engine's precision with as many threads;
+            in float32 where there is no such product.
     """
 
     name: str
@@ -61,7 +62,7 @@ class NetworkResult:
         gflop: operations of one run, in 1e9.
         matrix_side: of the square matrices.
         speeds: the products first, then the engines, in the order of preference.
-        missing: engine -> why it was not timed.
+        missing: engine or product -> why it was not timed.
     """
 
     size: Size
@@ -94,9 +95,12 @@ def measure_network(size: Size, threads: Sequence[int], rounds: int, side: int) 
     """
     variants: dict[tuple[str, int], Variant] = {}
     missing: dict[str, str] = {}
-    for count in threads:
-        for precision in filter(bench_products.known, bench_products.PRECISIONS):
-            variants[_product(precision), count] = _product_variant(precision, side, count)
+    for precision in bench_products.PRECISIONS:
+        try:
+            for count in threads:
+                variants[_product(precision), count] = _product_variant(precision, side, count)
+        except ConfigError as error:
+            missing[_product(precision)] = str(error)
     for info in engines.known():
         try:
             for count in threads if info.available else ():
@@ -116,6 +120,7 @@ def measure_network(size: Size, threads: Sequence[int], rounds: int, side: int) 
     speeds = []
     for (name, count), timing in timings.items():
         against = name if name in products else _product(bench_products.precision_of(name))
+        against = against if (against, count) in rates else _product("float32")
         rate = rates[name, count]
         speeds.append(Speed(name, count, timing, rate, rate / rates[against, count]))
     return NetworkResult(size, flops / 1e9, side, speeds, missing)
@@ -126,9 +131,8 @@ def _product(precision: str) -> str:
 
 
 def _product_variant(precision: str, side: int, threads: int) -> Variant:
-    # a tenth to a third of a second at 2048: long enough to need no warm-up
     multiply = bench_products.product(precision, side, threads)
-    return Variant(lambda _: multiply(), _with_threads(threads), burst=1, discard=0)
+    return Variant(lambda _: multiply(), _with_threads(threads), burst=2, discard=1)
 
 
 def _variant(engine: str, size: Size, threads: int) -> Variant:

@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from lsd.lab.bench_ops import measure_ops
 from lsd.lab.bench_tables import SECTIONS, show
 from lsd.lab.timing import Timing, Variant, interleave
 from lsd.pipeline.config import load_config
+from lsd.pipeline.errors import ConfigError
 from lsd.pipeline.frame import Size
 from lsd.pipeline.machine import Machine
 from lsd.stages.models import engines
@@ -143,7 +145,9 @@ def test_every_engine_that_is_here_is_compared_with_the_product_of_the_same_run(
 
     speeds = {(s["name"], s["threads"]): s for s in network["speeds"]}
     timed = {name for name, _ in speeds if not name.startswith("product")}
-    assert timed | set(network["missing"]) == {e.name for e in engines.known()}
+    missing = {name for name in network["missing"] if not name.startswith("product")}
+    assert timed | missing == {e.name for e in engines.known()}
+    assert ("product int8", 1) in speeds
     assert not timed & set(network["missing"])
     for (name, threads), speed in speeds.items():
         is_product = name.startswith("product")
@@ -153,6 +157,34 @@ def test_every_engine_that_is_here_is_compared_with_the_product_of_the_same_run(
         assert speed["gflops"] == pytest.approx(flop / speed["wall_ms"]["p50"] * 1e3, rel=0.05)
         assert speed["share"] == pytest.approx(speed["gflops"] / product["gflops"], rel=0.05)
         assert speed["cpu_ms"] > 0
+
+
+def test_each_engine_is_held_to_its_own_precision():
+    found = {engine: bench_products.precision_of(engine) for engine in engines.NAMES}
+    assert found == {
+        "openvino-bf16": "bfloat16", "openvino-int8": "int8",
+        "openvino": "float32", "onnxruntime": "float32", "torch": "float32",
+    }  # fmt: skip
+
+
+def test_products_without_openvino_are_torchs_in_float32_alone(monkeypatch):
+    def broken():
+        raise ImportError("libtbb.so is missing")
+
+    monkeypatch.setattr(bench_products, "import_openvino", broken)
+
+    assert tuple(bench_products.product("float32", 16, 1)().shape) == (16, 16)
+    with pytest.raises(ConfigError, match=r"does not load \(libtbb.so is missing\)"):
+        bench_products.product("int8", 16, 1)
+
+
+def test_product_in_int8_is_that_of_rounded_matrices():
+    exact, rounded = (
+        next(iter(bench_products.product(precision, 256, 1)().values()))
+        for precision in ("float32", "int8")
+    )
+    error = np.abs(rounded - exact).mean() / np.abs(exact).mean()
+    assert 0.001 < error < 0.05
 
 
 @pytest.mark.slow
