@@ -167,9 +167,9 @@ def page(config: str, questions: Sequence[Question], answers: Sequence[Answer]) 
 
 `python -m lsd.lab.ablation`, {known.size}, {diffusion.engine}, seed {SEED}. Two streams differ in
 one thing; the figure is the mean of the frames from {SETTLED + 1} on. It earns its place with
-{_DB:g} dB, or a fifth of the figure. `ablation.jpg`: seen, the program's, without, with, the
-{_CLOSE}x{_CLOSE} pixels in which the two differ the most; of flicker the change from the frame
-before, {_LOUDER} times.
+{_DB:g} dB, or a fifth of the figure. `ablation.jpg`: seen, the teacher's (the style's
+program, from which the network learnt), without, with, the {_CLOSE}x{_CLOSE} pixels in which the
+two differ the most; of flicker the change from the frame before, {_LOUDER} times.
 
 {inputs}
 

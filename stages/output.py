@@ -228,9 +228,15 @@ def _refuse_collisions(outputs: list[str], context: Context) -> None:
         if path in seen:
             raise SinkError(f"{text}: is named twice in outputs")
         seen.add(path)
-        target = path.parent if path.suffix.lower() == ".png" else path
-        if any(source in (path, target) for source in sources):
+        if any(source is not None and _is_written(source, path) for source in sources):
             raise SinkError(f"{text}: is the input itself; write to another place")
+
+
+def _is_written(source: Path, path: Path) -> bool:
+    """Whether writing the file, or pictures of that pattern, may write what a stage reads."""
+    if path.suffix.lower() != ".png":
+        return source == path
+    return path.parent == source or (path.parent, ".png") == (source.parent, source.suffix.lower())
 
 
 def _input_of(options: StageOptions) -> Path | None:

@@ -242,6 +242,13 @@ def test_a_recording_is_judged_and_reported_in_a_folder_of_its_own(lab):
     assert "told, not gated: motion ratio 1 (where" in result.stderr
 
 
+def test_a_recording_at_rest_has_no_motion_to_be_told_of(lab):
+    video = write_pictures(Path("theirs"), lambda n: scene(0), 110)
+    result = livesd("--video", video, "--reference", video)
+    assert "told, not gated: motion ratio cannot be had: nothing moves, or always" in result.stderr
+    assert "beyond" not in result.stderr
+
+
 def test_how_a_recording_moves_is_told_beside_the_limits(lab):
     """A flicker of the whole picture, which no gate of colour, contrast and detail minds."""
 

@@ -26,6 +26,7 @@ from lsd.pipeline.stage import Context, SinkStage, StandInStage
 from lsd.stages.output import Output, OutputOptions
 from lsd.stages.sinks.claim import Claim
 from lsd.stages.sinks.sink import SinkSettings
+from lsd.stages.sinks.table import written_path
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -386,6 +387,18 @@ def test_input_folder_is_never_written_into(tmp_path: Path, as_output: str) -> N
     ctx = context(input=f"{tmp_path}/", outputs=[as_output.format(tmp_path)])
     with pytest.raises(SinkError, match="is the input itself"):
         Output("output").open(ctx)
+
+
+def test_picture_that_is_the_input_is_not_written_over(tmp_path: Path) -> None:
+    ctx = context(input=f"{tmp_path}/000001.png", outputs=[f"{tmp_path}/"])
+    with pytest.raises(SinkError, match="is the input itself"):
+        Output("output").open(ctx)
+
+
+def test_folder_at_home_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "frames").mkdir()
+    assert written_path("~/frames") == tmp_path / "frames" / "%06d.png"
 
 
 @pytest.mark.parametrize(

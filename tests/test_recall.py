@@ -306,6 +306,15 @@ def test_view_comes_back_though_someone_has_walked_in() -> None:
     assert returned(camera, [elsewhere()] * 5, back) > 1.1
 
 
+def test_without_room_for_views_none_comes_back_and_the_cameras_gain_is_still_followed() -> None:
+    camera = Camera(capacity=0).settle(muted())
+    assert camera.brightness(0.92 * muted()) == pytest.approx(1 / 0.92, abs=0.01)
+    assert returned(camera, [elsewhere()] * 40, 0.8 * muted()) == 1.0
+    successor = Camera(capacity=0)
+    successor.stage.restore(camera.stage.state())
+    assert successor.brightness(0.8 * muted(), cut=True) == 1.0
+
+
 def test_unknown_view_after_a_cut_shows_as_it_is() -> None:
     camera = Camera().settle(muted())
     camera.show(0.92 * muted())

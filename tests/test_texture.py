@@ -134,12 +134,15 @@ def test_what_comes_in_over_the_edge_is_fresh_texture_not_a_smear() -> None:
     assert np.abs(np.diff(grain[:, -32:], axis=1)).mean() > 0.5
 
 
-@pytest.mark.parametrize(("away", "least", "most"), [(80, 0.99, 1.0), (200, -0.2, 0.2)])
-def test_what_leaves_the_picture_comes_back_with_its_texture_for_some_seconds(
-    away: int, least: float, most: float
+@pytest.mark.parametrize(
+    ("start", "away", "least", "most"),
+    [(30, 80, 0.99, 1.0), (105, 80, 0.3, 0.7), (30, 200, -0.2, 0.2)],
+)
+def test_what_leaves_the_picture_comes_back_with_its_texture_until_that_is_renewed(
+    start: int, away: int, least: float, most: float
 ) -> None:
-    """Its map goes on outside of the picture; only renewal, once in 250 frames, draws it anew."""
-    moved, rested = (advanced(TextureField(7, SIDE, SIDE), 30) for _ in range(2))
+    """The map goes on outside of the picture; each of its two layers is renewed in 250 frames."""
+    moved, rested = (advanced(TextureField(7, SIDE, SIDE), start) for _ in range(2))
     advanced(moved, 40, motion(2.0, 0))  # 80 pixels: all of it has left
     advanced(moved, away - 80)
     advanced(moved, 40, motion(-2.0, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from lsd.lab.drift import recorded, report
 from lsd.lab.drift.controls import weights_of
-from lsd.lab.drift.gates import Verdict, beside_recorded, judge, judge_recorded
+from lsd.lab.drift.gates import Gate, Verdict, beside_recorded, judge, judge_recorded
 from lsd.lab.drift.protocol import Choice, full, short
 from lsd.lab.drift.record import Record, Run
 from lsd.lab.drift.report import About
@@ -123,10 +124,16 @@ def try_recording(video: str, reference: str | None, *, folder: Path, as_json: b
     finally:
         line.clear()
     for gate in beside_recorded(record):
-        beyond = "" if gate.passed else ", beyond it"
-        limit = f"where motion is known exactly, the limit is {gate.limit}"
-        say(f"told, not gated: {gate.metric} {figure(gate.value)}{beyond} ({limit})")
+        say(f"told, not gated: {_aside(gate)}")
     return _tell(folder, [record], verdict, as_json=as_json)
+
+
+def _aside(gate: Gate) -> str:
+    if math.isnan(gate.value):
+        return f"{gate.metric} cannot be had: nothing moves, or always alike"
+    beyond = "" if gate.passed else ", beyond it"
+    limit = f"where motion is known exactly, the limit is {gate.limit}"
+    return f"{gate.metric} {figure(gate.value)}{beyond} ({limit})"
 
 
 def progress_line(progress: Progress) -> str:

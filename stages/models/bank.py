@@ -66,7 +66,7 @@ class MemoryBank:
         Returns:
             (float32 [value_size], -1 to 1), or None from an empty bank.
         """
-        if not self._learned:
+        if not len(self):
             return None
         n = len(self)
         found = ops.memory_attention(query, self._keys[:n], self._values[:n], self._temperature)

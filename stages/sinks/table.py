@@ -66,7 +66,7 @@ def _known_uri(text: str) -> Uri:
 
 
 def _is_pictures(uri: Uri) -> bool:
-    path = Path(uri.rest)
+    path = Path(uri.rest).expanduser()
     return uri.rest.endswith("/") or path.suffix.lower() == ".png" or path.is_dir()
 
 
