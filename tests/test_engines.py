@@ -197,9 +197,35 @@ def test_engine_is_named_as_it_was_asked_for() -> None:
 
 
 def test_known_engines_are_all_engines_with_a_reason() -> None:
-    assert [info.name for info in engines.known()] == list(engines.NAMES)
+    assert sorted(info.name for info in engines.known()) == sorted(engines.NAMES)
     assert {"torch"} <= HERE
     assert all(info.why for info in engines.known())
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "exact"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True, "avx512_vnni": False}, False),
+        ({"architecture": "x86_64", "avx2": True, "avx_vnni": True}, True),
+        ({"architecture": "x86_64", "avx512_vnni": True}, True),
+        ({"architecture": "aarch64"}, True),
+    ],
+)
+def test_float32_goes_before_int8_where_its_sums_saturate(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, object], exact: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    engines.has_exact_int8.cache_clear()
+    try:
+        names = [info.name for info in engines.known()]
+        why = {info.name: info.why for info in engines.known()}[INT8]
+    finally:
+        engines.has_exact_int8.cache_clear()
+
+    assert names[0] == BF16
+    assert (names.index(INT8) < names.index("openvino")) is exact
+    assert names[-2:] == ["onnxruntime", "torch"]
+    assert ("saturate on this processor" in why) is not exact or "openvino" not in HERE
 
 
 def test_blend_is_float32_on_every_engine_that_it_has() -> None:
@@ -294,8 +320,9 @@ class Timed:
         return torch.zeros(1)
 
 
-def choose(monkeypatch: pytest.MonkeyPatch, **costs: float) -> str:
+def choose(monkeypatch: pytest.MonkeyPatch, *, exact: bool = True, **costs: float) -> str:
     """Return what `auto` takes where engines cost so much; without one bfloat16 is not here."""
+    monkeypatch.setattr(engines, "has_exact_int8", lambda: exact)
     monkeypatch.setattr(engines, "find_spec", lambda package: True)
     monkeypatch.setattr(engines, "has_bfloat16", lambda: "openvino_bf16" in costs)
     monkeypatch.setattr(engines.time, "perf_counter", lambda: Timed.seconds)
@@ -320,6 +347,14 @@ def test_auto_takes_the_engine_that_is_clearly_fastest(
 ) -> None:
     costs = {"openvino_int8": int8, "openvino": float_, "onnxruntime": runtime, "torch": 0.1}
     assert choose(monkeypatch, **costs) == taken  # torch is not even tried
+
+
+@pytest.mark.parametrize(("int8", "taken"), [(9.0, "openvino"), (7.0, INT8)])
+def test_int8_that_saturates_must_be_clearly_faster_than_float32(
+    monkeypatch: pytest.MonkeyPatch, int8: float, taken: str
+) -> None:
+    costs = {"openvino_int8": int8, "openvino": 10.0, "onnxruntime": 12.0}
+    assert choose(monkeypatch, exact=False, **costs) == taken
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ output to torch's. Files in stages/weights/, for a network NAME:
 `NAME-int8.onnx`, both made from it and carrying its hash.
 
 Where the processor computes in bfloat16, so does `openvino-bf16`, and so do the
-layers that `openvino-int8` leaves float: a picture has 8 bits, as bfloat16 has.
+layers that `openvino-int8` leaves float: a picture has 8 bits, as bfloat16 has. Where
+it cannot sum products of int8 exactly, float32 goes before int8 (decision 0007).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class EngineInfo(NamedTuple):
     why: str
 
 
-# in order of preference; `auto` measures those that are here
+# in order of preference (see `known`); `auto` measures those that are here
 _PACKAGES = {
     "openvino-bf16": "openvino",
     "openvino-int8": "openvino",
@@ -56,13 +57,19 @@ _PACKAGES = {
 }
 NAMES = tuple(_PACKAGES)
 BF16 = "openvino-bf16"
+INT8 = "openvino-int8"
 _NO_BFLOAT16 = "this processor does not compute in bfloat16"
+_SATURATES = "installed; behind float32, since sums of int8 saturate on this processor (no VNNI)"
 FLOAT32 = ("openvino", "onnxruntime", "torch")  # those that compute in float32 throughout
 
 
 def known() -> list[EngineInfo]:
-    """List every engine, and whether this machine can use it."""
-    return [EngineInfo(name, package, *_state(name)) for name, package in _PACKAGES.items()]
+    """List every engine in order of preference, and whether this machine can use it."""
+    names = list(NAMES)
+    if not has_exact_int8():
+        names.remove(INT8)
+        names.insert(names.index("openvino") + 1, INT8)
+    return [EngineInfo(name, _PACKAGES[name], *_state(name)) for name in names]
 
 
 def _state(name: str) -> tuple[bool, str]:
@@ -70,6 +77,8 @@ def _state(name: str) -> tuple[bool, str]:
     package = _PACKAGES[name]
     if not find_spec(package):
         return False, f"not installed; pip install {package}"
+    if name == INT8 and not has_exact_int8():
+        return True, _SATURATES
     if name != BF16:
         return True, "installed"
     try:
@@ -89,6 +98,19 @@ def has_bfloat16() -> bool:
 
     core = the_core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@lru_cache(maxsize=1)
+def has_exact_int8() -> bool:
+    """Return whether this processor sums products of int8 without saturating.
+
+    x86 before VNNI adds two products of uint8 and int8 in 16 bits (VPMADDUBSW), which hold
+    32,767 where two may come to 64,770. Others, such as Arm's, add in 32.
+    """
+    found = torch.cpu.get_capabilities()
+    if found.get("architecture") != "x86_64":
+        return True
+    return any(found.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 def forms(network: str) -> tuple[str, ...]:
@@ -136,7 +158,7 @@ def fastest(network: str, example: tuple[Tensor, ...], threads: int) -> Engine:
     """Time the engines that are here and return the best.
 
     Which is fastest depends on the processor (int8 pays most with VNNI), so it
-    is measured, not assumed. An earlier name in NAMES wins unless a later one
+    is measured, not assumed. An earlier one of `known` wins unless a later one
     is clearly faster (bfloat16 before int8: its error is half or less); torch
     is only taken when nothing else works here.
     """
